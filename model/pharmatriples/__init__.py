@@ -1,0 +1,28 @@
+"""pharmatriples: drug-target-indication-event records from pharma press releases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .documents import Document, Entity, Mention, Relation
+    from .schema import Schema
+
+# name -> module; each is imported when first used, so that `import pharmatriples` costs nothing.
+_MODULES = {
+    "Document": "documents",
+    "Entity": "documents",
+    "Mention": "documents",
+    "Relation": "documents",
+    "Schema": "schema",
+}
+
+__all__ = ["Document", "Entity", "Mention", "Relation", "Schema"]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
