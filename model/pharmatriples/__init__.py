@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .documents import Document, Entity, Mention, Relation
+    from .pipeline import load
     from .schema import Schema
 
 # name -> module; each is imported when first used, so that `import pharmatriples` costs nothing.
@@ -15,9 +16,10 @@ _MODULES = {
     "Mention": "documents",
     "Relation": "documents",
     "Schema": "schema",
+    "load": "pipeline",
 }
 
-__all__ = ["Document", "Entity", "Mention", "Relation", "Schema"]
+__all__ = ["Document", "Entity", "Mention", "Relation", "Schema", "load"]
 
 
 def __getattr__(name: str) -> Any:

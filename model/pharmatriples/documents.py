@@ -7,16 +7,27 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from .schema import Schema
 
 SPLITS = ("train", "validation", "test")
+# A word is a run of letters and digits, one ideograph or kana, or one other sign. An x between two names in capitals
+# (EGFRxHER3) is a word by itself: each name can be a mention.
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_CJK}]|x(?=[A-Z]{{2}})|[^\W_{_CJK}]+?(?=x[A-Z]{{2}})|[^\W_{_CJK}]+|[^\w\s]|_")
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Code point offsets, half-open, of the words of a text: the units that are tagged."""
+    return [match.span() for match in _WORD.finditer(text)]
 
 
 class DocumentError(ValueError):
@@ -112,8 +123,9 @@ class Document:
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not self.id:
             raise DocumentError(f"a document's id must be a text that is not empty, found {self.id!r:.60}")
-        if not isinstance(self.text, str):
-            raise self._error(f"the text must be a str, found {type(self.text).__name__}")
+        for name in ("text", "group", "source"):
+            if not isinstance(getattr(self, name), str):
+                raise self._error(f"the {name} must be a text, found {type(getattr(self, name)).__name__}")
         if self.split is not None and self.split not in SPLITS:
             raise self._error(f"split {self.split!r} is none of {', '.join(SPLITS)}")
         object.__setattr__(self, "mentions", tuple(sorted(self.mentions, key=lambda m: (m.start, m.end))))
@@ -181,7 +193,7 @@ class Document:
                 raise self._error(f"{where}: entity type {m.type!r} is none of {', '.join(schema.entities)}")
             expected = schema.attributes.get(m.type, {})
             for name, values in expected.items():
-                if m.attributes.get(name) not in values:
+                if m.attributes.get(name) not in tuple(values):
                     raise self._error(
                         f"{where}: {name} is {m.attributes.get(name)!r}, must be one of {', '.join(values)}"
                     )
@@ -203,7 +215,14 @@ class Document:
         """Plain JSON types; empty and unset fields are left out."""
         data: dict[str, Any] = {"id": self.id, "text": self.text}
         data["mentions"] = [
-            {"start": m.start, "end": m.end, "type": m.type, "entity": m.entity, **m.attributes, "text": self.wording(m)}
+            {
+                "start": m.start,
+                "end": m.end,
+                "type": m.type,
+                "entity": m.entity,
+                **m.attributes,
+                "text": self.wording(m),
+            }
             | ({} if m.score is None else {"score": m.score})
             for m in self.mentions
         ]
@@ -224,8 +243,8 @@ class Document:
         if not isinstance(data, Mapping):
             raise DocumentError(f"a document is a JSON object, found {type(data).__name__}")
         name = data.get("id")
-        if isinstance(data.get("entities"), list) and "mentions" not in data:
-            data = {**data, "mentions": list(_flat_mentions(data["entities"], name))}
+        if "entities" in data and "mentions" not in data:
+            data = {**data, "mentions": list(_flat_mentions(_list(data, "entities", name), name))}
         mentions = [_mention(m, name) for m in _list(data, "mentions", name)]
         relations = [_relation(r, name) for r in _list(data, "relations", name)]
         document = cls(
@@ -253,15 +272,17 @@ _MENTION_KEYS = ("start", "end", "type", "entity", "text", "score")
 
 
 def _list(data: Mapping[str, Any], key: str, name: Any) -> list[Any]:
-    value = data.get(key) or []
+    value = data.get(key)
+    if value is None:
+        return []
     if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
         raise DocumentError(f"document {name!r}: {key!r} must be a list of objects")
     return value
 
 
-def _flat_mentions(entities: Iterable[Any], name: Any) -> Iterator[dict[str, Any]]:
+def _flat_mentions(entities: Iterable[Mapping[str, Any]], name: Any) -> Iterator[dict[str, Any]]:
     for entity in entities:
-        if not isinstance(entity, Mapping) or "id" not in entity:
+        if "id" not in entity:
             raise DocumentError(f"document {name!r}: an entity without an id: {entity!r:.80}")
         shared = {k: v for k, v in entity.items() if k not in ("id", "name", "score", "mentions")}
         for mention in _list(entity, "mentions", name):
@@ -273,14 +294,24 @@ def _mention(data: Mapping[str, Any], name: Any) -> Mention:
         if not isinstance(data.get(key), kind) or isinstance(data.get(key), bool):
             raise DocumentError(f"document {name!r}: a mention's {key!r} must be {kind.__name__}: {dict(data)!r:.120}")
     attributes = {key: value for key, value in data.items() if key not in _MENTION_KEYS}
-    return Mention(data["start"], data["end"], data["type"], data["entity"], attributes, data.get("score"))
+    for key, value in attributes.items():
+        if not isinstance(value, str):
+            raise DocumentError(f"document {name!r}: a mention's {key!r} must be a text: {dict(data)!r:.120}")
+    return Mention(data["start"], data["end"], data["type"], data["entity"], attributes, _score(data, name))
 
 
 def _relation(data: Mapping[str, Any], name: Any) -> Relation:
     for key in ("type", "head", "tail"):
         if not isinstance(data.get(key), str):
             raise DocumentError(f"document {name!r}: a relation's {key!r} must be str: {dict(data)!r:.120}")
-    return Relation(data["type"], data["head"], data["tail"], data.get("score"))
+    return Relation(data["type"], data["head"], data["tail"], _score(data, name))
+
+
+def _score(data: Mapping[str, Any], name: Any) -> float | None:
+    score = data.get("score")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1):
+        raise DocumentError(f"document {name!r}: a score is a probability: {dict(data)!r:.120}")
+    return score
 
 
 def read_jsonl(path: str | Path) -> Iterator[Document]:
@@ -290,19 +321,19 @@ def read_jsonl(path: str | Path) -> Iterator[Document]:
         DocumentError: with file and line.
     """
     path = Path(path)
-    opener = gzip.open if path.suffix == ".gz" else open
     seen: dict[str, int] = {}
     try:
-        with opener(path, "rt", encoding="utf-8", newline="\n") as lines:
+        # utf-8-sig: editors on Windows put a byte order mark before the first line.
+        with _opener(path)(path, "rt", encoding="utf-8-sig", newline="\n") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
                 try:
                     document = Document.from_dict(json.loads(line))
-                except json.JSONDecodeError as error:
-                    raise DocumentError(f"{path}:{number}: not JSON: {error}") from None
                 except DocumentError as error:
                     raise DocumentError(f"{path}:{number}: {error}") from None
+                except (ValueError, RecursionError) as error:
+                    raise DocumentError(f"{path}:{number}: not JSON: {error}") from None
                 if document.id in seen:
                     raise DocumentError(
                         f"{path}:{number}: document {document.id!r} stood in line {seen[document.id]} already"
@@ -311,14 +342,20 @@ def read_jsonl(path: str | Path) -> Iterator[Document]:
                 yield document
     except FileNotFoundError:
         raise DocumentError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
         raise DocumentError(f"{path}: cannot be read as UTF-8 text: {error}") from None
 
 
+def _opener(path: Path) -> Callable[..., TextIO]:
+    return gzip.open if path.suffix == ".gz" else open
+
+
 def write_jsonl(documents: Iterable[Document], path: str | Path) -> int:
-    """Write one document a line; returns how many."""
+    """Write one document a line (`.gz` is packed); returns how many."""
+    path = Path(path)
     count = 0
-    with open(path, "w", encoding="utf-8", newline="\n") as out:
+    # backslashreplace writes a lone surrogate, which has no UTF-8, as the escape that JSON knows.
+    with _opener(path)(path, "wt", encoding="utf-8", errors="backslashreplace", newline="\n") as out:
         for document in documents:
             out.write(json.dumps(document.to_dict(), ensure_ascii=False) + "\n")
             count += 1

@@ -6,6 +6,7 @@ annotations, the candidate pairs and the records derive from it. It travels in a
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -81,19 +82,25 @@ class Schema:
             SchemaError: the file is missing, is no YAML, or breaks a rule; with file and line.
         """
         path = Path(path)
-        try:
-            node = yaml.compose(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise SchemaError(f"{path}: no such schema file") from None
-        except UnicodeDecodeError as error:
-            raise SchemaError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-        except yaml.YAMLError as error:
-            raise SchemaError(f"{path}: not YAML: {error}") from None
         lines: dict[Path_, int] = {}
         try:
+            node = yaml.compose(path.read_text(encoding="utf-8"))
             return cls._checked(_plain(node, (), lines), lines)
         except _Fault as fault:
             raise SchemaError(f"{path}:{fault.line(lines)}: {fault.message}") from None
+        except FileNotFoundError:
+            raise SchemaError(f"{path}: no such schema file") from None
+        except OSError as error:
+            raise SchemaError(f"{path}: cannot be read: {error.strerror}") from None
+        except RecursionError:
+            raise SchemaError(f"{path}: nested too deeply, or an alias inside its own anchor") from None
+        except UnicodeDecodeError as error:
+            raise SchemaError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise SchemaError(f"{path}:{line}: not YAML: {error.problem}") from None
+        except yaml.YAMLError as error:
+            raise SchemaError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Schema:
@@ -101,7 +108,7 @@ class Schema:
         try:
             return cls._checked(data, {})
         except _Fault as fault:
-            raise SchemaError(f"schema: {'.'.join(fault.path) or 'top level'}: {fault.message}") from None
+            raise SchemaError(f"schema: {'.'.join(map(str, fault.path)) or 'top level'}: {fault.message}") from None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, in the shape of the file."""
@@ -115,6 +122,21 @@ class Schema:
         if self.alias:
             data["alias"] = {self.alias: list(self.alias_types)}
         return data
+
+    def to_json(self) -> str:
+        """The schema as a JSON text that keeps the order of its names, and so of the label ids.
+
+        It travels in config.json, whose writer sorts the keys of every mapping.
+        """
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Schema:
+        """Read what `to_json` gave."""
+        try:
+            return cls.from_dict(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise SchemaError(f"schema: not JSON: {error}") from None
 
     @classmethod
     def _checked(cls, data: Any, lines: Mapping[Path_, int]) -> Schema:
@@ -162,19 +184,27 @@ def _plain(node: Any, path: Path_, lines: dict[Path_, int]) -> Any:
     if isinstance(node, yaml.MappingNode):
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = str(key_node.value)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _Fault(path, "a key must be a plain name, found a list or a mapping")
+            key = key_node.value
             if key in result:
                 raise _Fault(
-                    path,
-                    f"{key!r} stands twice (lines {lines[path + (key,)]} and {key_node.start_mark.line + 1}); "
-                    "keep one",
+                    path + (key,),
+                    f"{key!r} stands twice (lines {lines[path + (key,)]} and {key_node.start_mark.line + 1}); keep one",
                 )
             lines[path + (key,)] = key_node.start_mark.line + 1
             result[key] = _plain(value_node, path + (key,), lines)
         return result
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, path + (str(i),), lines) for i, item in enumerate(node.value)]
-    return yaml.SafeLoader("").construct_object(node)
+        # Keys and items are names, read as written: YAML itself would take NO and ON for truth values.
+        return [
+            item.value if isinstance(item, yaml.ScalarNode) else _plain(item, path + (str(i),), lines)
+            for i, item in enumerate(node.value)
+        ]
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except ValueError:
+        raise _Fault(path, f"{node.value!r:.60} cannot be read as a value; put it in quotes") from None
 
 
 def _faults(data: Mapping[str, Any]) -> Iterator[_Fault]:

@@ -1,0 +1,37 @@
+"""The model's configuration: what config.json of a checkpoint holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+
+class TriplesConfig(PreTrainedConfig):
+    """Configuration of a `TriplesModel`.
+
+    Attributes:
+        encoder_config: configuration of the encoder, any that `AutoModel` knows.
+        schema: the schema as `Schema.to_json` gives it.
+        window: pieces in a window, special tokens included.
+        stride: pieces that neighbouring windows share.
+        mention_size: width `D` of mention vectors.
+        pair_size: width `K` of the hidden layer of the pair heads.
+        head_dropout: dropout before each head.
+        tag_weight: weight of the loss of the tags beside those of the structure.
+        thresholds: entity or relation type -> smallest probability of a prediction that is kept.
+    """
+
+    model_type = "pharmatriples"
+    sub_configs_defaults = {"encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")}
+
+    encoder_config: Any = None
+    schema: str | None = None
+    window: int = 512
+    stride: int = 128
+    mention_size: int = 256
+    pair_size: int = 128
+    head_dropout: float | int = 0.2
+    tag_weight: float | int = 2.0
+    thresholds: dict | None = None

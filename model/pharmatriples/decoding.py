@@ -1,0 +1,221 @@
+"""From scores to structures: tags to mentions, alias probabilities to entities, all of it to a `Document`.
+
+Pure functions on numpy arrays; the same ones serve training, evaluation and inference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .documents import Document, Mention, Relation
+from .schema import Schema
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Mentions of one document as word indices.
+
+    Attributes:
+        first, last: [M] first and last word, both inclusive, in the order of the text.
+        types: [M] index into the schema's entity types.
+        scores: [M] probabilities.
+    """
+
+    first: np.ndarray
+    last: np.ndarray
+    types: np.ndarray
+    scores: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def wordings(self, text: str, offsets: np.ndarray) -> list[str]:
+        """[M] the words of each mention, case folded; `offsets` [N, 2] are those of the words."""
+        starts, ends = offsets[self.first, 0], offsets[self.last, 1]
+        return [text[a:b].casefold() for a, b in zip(starts, ends, strict=True)]
+
+    def select(self, keep: np.ndarray) -> Spans:
+        """The mentions at the indices, or under the mask, `keep`."""
+        return Spans(self.first[keep], self.last[keep], self.types[keep], self.scores[keep])
+
+
+def decode_tags(log_probs: np.ndarray) -> Spans:
+    """The most probable legal BIO sequence (Viterbi) as mentions.
+
+    Args:
+        log_probs: [N, 1 + 2 * types] log-probabilities of the tags O, B-0, I-0, B-1, I-1, ...
+
+    Returns:
+        The mentions; the score of one is the geometric mean of the probabilities of its tags.
+    """
+    count, tags = log_probs.shape
+    if count == 0:
+        nothing = np.zeros(0, dtype=np.int64)
+        return Spans(nothing, nothing, nothing, np.zeros(0))
+    # Only I-x is restricted: it follows B-x or I-x. So each step needs the best of all and of those two.
+    inside = np.arange(2, tags, 2)
+    score = log_probs[0].copy()
+    score[inside] = -np.inf
+    back = np.zeros((count, tags), dtype=np.int64)
+    for i in range(1, count):
+        best = int(score.argmax())
+        previous = np.full(tags, best)
+        previous[inside] = np.where(score[inside - 1] >= score[inside], inside - 1, inside)
+        back[i] = previous
+        score = score[previous] + log_probs[i]
+    path = np.zeros(count, dtype=np.int64)
+    path[-1] = score.argmax()
+    for i in range(count - 1, 0, -1):
+        path[i - 1] = back[i, path[i]]
+    first = np.flatnonzero(path % 2 == 1)
+    outside = np.append(np.flatnonzero((path == 0) | (path % 2 == 1)), count)
+    last = outside[np.searchsorted(outside, first, side="right")] - 1
+    chosen = np.concatenate([[0.0], np.cumsum(log_probs[np.arange(count), path])])
+    scores = np.exp((chosen[last + 1] - chosen[first]) / (last + 1 - first))
+    return Spans(first, last, (path[first] - 1) // 2, scores)
+
+
+def consistent(
+    log_probs: np.ndarray, spans: Spans, words: Sequence[str], named: Sequence[bool], threshold: float = 0.3
+) -> Spans:
+    """The same wording, the same type: a name is marked wherever it stands in the document, or nowhere.
+
+    Every wording that was marked as a name is looked up in the whole document. The mean over its occurrences of
+    the probability that exactly these words are a mention of the type decides; longer wordings go first, so that
+    a name inside a longer one stays part of that.
+
+    Args:
+        log_probs: [N, tags] as for `decode_tags`.
+        spans: what `decode_tags` found.
+        words: [N] the words, case folded.
+        named: for each entity type, whether its mentions are names; mentions of the other types stay as they are.
+        threshold: smallest mean probability of a wording that is kept.
+    """
+    count = len(words)
+    is_name = np.array(named, dtype=bool)[spans.types]
+    places: dict[str, list[int]] = {}
+    for i, word in enumerate(words):
+        places.setdefault(word, []).append(i)
+    inside = np.vstack([np.zeros(log_probs.shape[1]), np.cumsum(log_probs, axis=0)])
+    not_inside = np.append(np.log1p(-np.minimum(np.exp(log_probs[:, 2::2]), 1 - 1e-6)), np.zeros((1, len(named))), axis=0)
+
+    candidates = []
+    wordings = {
+        (tuple(words[first : last + 1]), type_)
+        for first, last, type_ in zip(spans.first[is_name], spans.last[is_name], spans.types[is_name], strict=True)
+    }
+    for wording, type_ in wordings:
+        length = len(wording)
+        starts = np.array([i for i in places[wording[0]] if tuple(words[i : i + length]) == wording])
+        ends = starts + length
+        logs = log_probs[starts, 1 + 2 * type_] + inside[ends, 2 + 2 * type_] - inside[starts + 1, 2 + 2 * type_]
+        mean = float(np.exp(logs + not_inside[ends, type_]).mean())
+        if mean >= threshold:
+            candidates.append((-length, -mean, int(starts[0]), int(type_), starts, np.exp(logs / length)))
+    free = np.ones(count + 1, dtype=bool)
+    rows = list(zip(spans.first[~is_name], spans.last[~is_name], spans.types[~is_name], spans.scores[~is_name], strict=True))
+    for first, last, _, _ in rows:
+        free[first : last + 1] = False
+    for length, mean, _, type_, starts, scores in sorted(candidates, key=lambda c: c[:4]):
+        for start, score in zip(starts, scores, strict=True):
+            if free[start : start - length].all():
+                free[start : start - length] = False
+                rows.append((start, start - length - 1, type_, max(score, -mean)))
+    rows.sort(key=lambda row: row[0])
+    first, last, types, found = (np.array(column) for column in zip(*rows, strict=True)) if rows else [np.zeros(0)] * 4
+    return Spans(first.astype(np.int64), last.astype(np.int64), types.astype(np.int64), found.astype(np.float64))
+
+
+def name_groups(spans: Spans, wordings: Sequence[str], named: Sequence[bool]) -> np.ndarray:
+    """[M] group of each mention: equal wordings of a type of names are one group, any other mention is its own.
+
+    Args:
+        wordings: [M] case-folded words of each mention.
+        named: for each entity type, whether its mentions are names.
+    """
+    keys: dict[tuple[int, str | int], int] = {}
+    return np.array(
+        [
+            keys.setdefault((t, wordings[i]) if named[t] else (t, i), len(keys))
+            for i, t in enumerate(spans.types.tolist())
+        ],
+        dtype=np.int64,
+    )
+
+
+def cluster(count: int, pairs: np.ndarray, probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """Groups to entities: each joins the earlier cluster with the highest mean alias probability above the threshold.
+
+    Args:
+        count: number of groups `G`, in the order of the text.
+        pairs: [Q, 2] candidate pairs of groups, the earlier first.
+        probabilities: [Q] that the two are aliases; pairs that are no candidates count as 0.
+
+    Returns:
+        [G] cluster of each group, numbered in the order of their first members.
+    """
+    order = np.argsort(pairs[:, 1], kind="stable") if len(pairs) else np.zeros(0, dtype=np.int64)
+    bounds = np.searchsorted(pairs[order, 1], np.arange(count + 1)) if len(pairs) else np.zeros(count + 1, dtype=int)
+    clusters = np.full(count, -1, dtype=np.int64)
+    sizes = np.zeros(count)
+    known = 0
+    for g in range(count):
+        mine = order[bounds[g] : bounds[g + 1]]
+        choice = known
+        if len(mine) and known:
+            sums = np.bincount(clusters[pairs[mine, 0]], weights=probabilities[mine], minlength=known)
+            means = sums / sizes[:known]
+            if means.max() > threshold:
+                choice = int(means.argmax())
+        clusters[g] = choice
+        sizes[choice] += 1
+        known += choice == known
+    return clusters
+
+
+def assemble(
+    document_id: str,
+    text: str,
+    offsets: np.ndarray,
+    spans: Spans,
+    entities: np.ndarray,
+    attributes: Sequence[Mapping[str, str]],
+    relations: Sequence[tuple[str, int, int, float]],
+    schema: Schema,
+) -> Document:
+    """The predicted document.
+
+    Args:
+        offsets: [N, 2] code points of the words.
+        entities: [M] entity of each mention.
+        attributes: [M] attribute values of each mention.
+        relations: (relation type, head entity, tail entity, probability).
+    """
+    types = list(schema.entities)
+    names: dict[int, str] = {}
+    counts = dict.fromkeys(types, 0)
+    for entity, type_ in zip(entities.tolist(), spans.types.tolist(), strict=True):
+        if entity not in names:
+            counts[types[type_]] += 1
+            names[entity] = f"{types[type_]}-{counts[types[type_]]}"
+    return Document(
+        id=document_id,
+        text=text,
+        mentions=tuple(
+            Mention(
+                start=int(offsets[spans.first[m], 0]),
+                end=int(offsets[spans.last[m], 1]),
+                type=types[spans.types[m]],
+                entity=names[int(entities[m])],
+                attributes=attributes[m],
+                score=round(float(spans.scores[m]), 4),
+            )
+            for m in range(len(spans))
+        ),
+        relations=tuple(
+            Relation(type_, names[head], names[tail], round(score, 4)) for type_, head, tail, score in relations
+        ),
+    )

@@ -1,0 +1,368 @@
+"""The result of one Label Studio annotation -> mentions and relations, with a verdict on every item of it.
+
+A result is a list of items: spans (`labels`), choices that repeat the id of their span, and arrows (`relation`)
+between ids. The server checks none of it.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, NamedTuple
+
+from .documents import Mention, Relation
+from .schema import Schema
+
+KINDS = {"labels": "region", "choices": "choice", "relation": "relation"}  # type of an item -> its kind
+# The browser makes a CSS class of a region id: blanks, dots and `#` would break the page or its colours. Its own
+# ids are of letters, digits, `-` and `_`, so that the dot `·` tells ours from those.
+DOT = "·"
+UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+ESCAPED = re.compile(rf"{DOT}([0-9a-f]{{1,5}}|10[0-9a-f]{{4}}){DOT}")
+REGION_ID = re.compile(rf"((?:[A-Za-z0-9_-]|{ESCAPED.pattern})*){DOT}[1-9][0-9]*\Z")
+
+
+def region_id(entity: str, number: int) -> str:
+    """The id `ENTITY·K` of the K-th mention of an entity, unsafe characters as `·HEX·`."""
+    return UNSAFE.sub(lambda match: f"{DOT}{ord(match[0]):x}{DOT}", entity) + f"{DOT}{number}"
+
+
+def entity_of(region: str) -> str | None:
+    """The entity in an id that `region_id` made; None for the ids of regions that a person drew."""
+    match = REGION_ID.match(region)
+    return ESCAPED.sub(lambda escaped: chr(int(escaped[1], 16)), match[1]) if match else None
+
+
+def kind_of(item: Any) -> str:
+    """region, choice, relation, or other."""
+    return KINDS.get(text_of(item, "type"), "other")
+
+
+def text_of(item: Any, key: str) -> str:
+    """`item[key]` where that is a text, else an empty one."""
+    value = item.get(key) if isinstance(item, Mapping) else None
+    return value if isinstance(value, str) else ""
+
+
+def value_of(item: Any, key: str) -> Any:
+    """`item["value"][key]`, None where there is none."""
+    value = item.get("value") if isinstance(item, Mapping) else None
+    return value.get(key) if isinstance(value, Mapping) else None
+
+
+def offset_of(item: Any, key: str) -> int | None:
+    """The whole number `item["value"][key]`, None where it is none."""
+    value = value_of(item, key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+class Verdict(NamedTuple):
+    """kept; or repaired or refused, for a reason."""
+
+    outcome: str
+    reason: str = ""
+
+
+class Marked(NamedTuple):
+    """What a result says: mentions and relations that make a document, and one verdict for each item."""
+
+    mentions: tuple[Mention, ...]
+    relations: tuple[Relation, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+def read_result(result: list[Any], text: str, schema: Schema) -> Marked:
+    """Read the result of one annotation of `text`.
+
+    Items are grouped by region id; entities are the connected components of the alias arrows, to which regions
+    that a person drew are joined by their wording; relations between regions become relations between entities.
+    Never raises for what the result holds.
+    """
+    reader = _Reader(result, text, schema)
+    entities = _entities(reader.distinct(), reader.arrows, text, schema)
+    mentions = (Mention(r.start, r.end, r.type, entity, r.attributes) for r, entity in entities.items())
+    links = (Relation(a.label, entities[a.head], entities[a.tail]) for a in reader.arrows if a.label != schema.alias)
+    return Marked(tuple(mentions), tuple(dict.fromkeys(links)), tuple(reader.verdicts))
+
+
+class _Refused(Exception):
+    """Why an item is refused."""
+
+
+@dataclass(eq=False)
+class _Region:
+    id: str
+    start: int
+    end: int
+    type: str
+    items: list[int] = field(default_factory=list)  # places of its spans and choices in the result
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+class _Arrow(NamedTuple):
+    label: str
+    head: _Region
+    tail: _Region
+
+
+class _Reader:
+    """Regions, then choices, then what contradicts itself, then arrows; `verdicts` follows all along."""
+
+    def __init__(self, result: list[Any], text: str, schema: Schema):
+        self.result = result
+        self.text = text
+        self.schema = schema
+        self.verdicts = [Verdict("kept")] * len(result)
+        self.regions: dict[str, _Region] = {}  # region id -> region; ids of doubles lead to the same region
+        self.refused: set[str] = set()  # region ids
+        self.arrows: list[_Arrow] = []
+        self._each("region", self._read_span)
+        self._refuse_torn()
+        self._each("choice", self._read_choice)
+        self._merge_doubles()
+        self._refuse_unfinished()
+        self._refuse_overlaps()
+        self._each("relation", self._read_arrow)
+        self._each("other", self._refuse_other)
+
+    def distinct(self) -> list[_Region]:
+        """The regions, each once."""
+        return list(dict.fromkeys(self.regions.values()))
+
+    def _each(self, kind: str, read: Callable[[int, Any], None]) -> None:
+        for place, item in enumerate(self.result):
+            if kind_of(item) == kind:
+                try:
+                    read(place, item)
+                except _Refused as fault:
+                    self.verdicts[place] = Verdict("refused", str(fault))
+
+    def _repaired(self, place: int, reason: str) -> None:
+        self.verdicts[place] = Verdict("repaired", reason)
+
+    def _refuse(self, region: _Region, reason: str) -> None:
+        ids = [id_ for id_, other in self.regions.items() if other is region]
+        self.refused.update(ids)
+        for id_ in ids:
+            del self.regions[id_]
+        for place in region.items:
+            if self.verdicts[place].outcome != "refused":
+                self.verdicts[place] = Verdict("refused", reason)
+
+    def _refuse_other(self, place: int, item: Any) -> None:
+        found = item.get("type") if isinstance(item, Mapping) else item
+        raise _Refused(f"a result holds spans, choices and relations, found {found!r:.60}")
+
+    def _read_span(self, place: int, item: Any) -> None:
+        id_ = text_of(item, "id") or f"item {place}"
+        try:
+            start, end, label = self._span(item)
+        except _Refused:
+            self.refused.add(id_)
+            raise
+        region = self.regions.setdefault(id_, _Region(id_, start, end, label))
+        if (region.start, region.end, region.type) != (start, end, label):
+            self.refused.add(id_)
+            raise _Refused(f"region {id_!r} is {region.type} at [{region.start}, {region.end}) already")
+        if region.items:
+            self._repaired(place, "stands twice; merged")
+        region.items.append(place)
+
+    def _span(self, item: Any) -> tuple[int, int, str]:
+        start, end = offset_of(item, "start"), offset_of(item, "end")
+        if start is None or end is None:
+            found = f"{value_of(item, 'start')!r:.30} and {value_of(item, 'end')!r:.30}"
+            raise _Refused(f"offsets must be whole numbers, found {found}")
+        if not 0 <= start < end <= len(self.text):
+            raise _Refused(f"the span is empty, inverted or outside the text of {len(self.text)} characters")
+        label = _only(value_of(item, "labels"), "label")
+        if label not in self.schema.entities:
+            raise _Refused(f"label {label!r} is none of {', '.join(self.schema.entities)}")
+        return start, end, label
+
+    def _refuse_torn(self) -> None:
+        """Nobody knows which span was meant where one of a region's spans is refused."""
+        for region in self.distinct():
+            if region.id in self.refused:
+                self._refuse(region, "another span or label of the same region is refused")
+
+    def _region(self, item: Any, key: str) -> _Region:
+        id_ = text_of(item, key)
+        if id_ in self.refused:
+            raise _Refused(f"its region {id_!r} is refused")
+        if id_ not in self.regions:
+            raise _Refused(f"its region {id_!r} is not in the annotation")
+        return self.regions[id_]
+
+    def _read_choice(self, place: int, item: Any) -> None:
+        region = self._region(item, "id")
+        name = text_of(item, "from_name")
+        values = self.schema.attributes.get(region.type, {}).get(name)
+        if values is None:
+            raise _Refused(f"{region.type} carries no attribute {name!r}")
+        value = _only(value_of(item, "choices"), f"value of {name}")
+        if value not in values:
+            raise _Refused(f"{name} {value!r} is none of {', '.join(values)}")
+        if name in region.attributes:
+            if region.attributes[name] != value:
+                raise _Refused(f"{name} {value!r} contradicts {region.attributes[name]!r} of the same region")
+            self._repaired(place, "stands twice; merged")
+        region.attributes[name] = value
+        region.items.append(place)
+
+    def _merge_doubles(self) -> None:
+        """Two regions of one span and type are one, unless their attributes contradict each other."""
+        first: dict[tuple[int, int, str], _Region] = {}
+        for region in self.distinct():
+            kept = first.setdefault((region.start, region.end, region.type), region)
+            if kept is region:
+                continue
+            if any(kept.attributes.get(name, value) != value for name, value in region.attributes.items()):
+                self._refuse(region, f"contradicts region {kept.id!r} of the same span")
+                continue
+            kept.attributes |= region.attributes
+            kept.items += region.items
+            self.regions[region.id] = kept
+            for place in region.items:
+                self._repaired(place, f"double of region {kept.id!r}; merged")
+
+    def _refuse_unfinished(self) -> None:
+        for region in self.distinct():
+            missing = [n for n in self.schema.attribute_names(region.type) if n not in region.attributes]
+            if missing:
+                self._refuse(region, f"{region.type} without {', '.join(missing)}")
+
+    def _refuse_overlaps(self) -> None:
+        """Of regions that overlap the longest stays; of equals, the first in the text."""
+        kept: list[_Region] = []  # disjoint, in the order of the text
+        for region in sorted(self.distinct(), key=lambda r: (r.start - r.end, r.start, r.items)):
+            before = bisect_left(kept, region.end, key=lambda r: r.start)
+            if before and kept[before - 1].end > region.start:
+                other = kept[before - 1]
+                self._refuse(region, f"overlaps the longer {other.id!r} at [{other.start}, {other.end})")
+            else:
+                insort(kept, region, key=lambda r: r.start)
+
+    def _read_arrow(self, place: int, item: Any) -> None:
+        a, b = self._region(item, "from_id"), self._region(item, "to_id")
+        direction = item.get("direction") or "right"
+        if direction not in ("right", "left", "bi"):
+            raise _Refused(f"direction {direction!r:.30} is none of right, left, bi")
+        if item.get("labels"):
+            label = _only(item["labels"], "label")
+        else:
+            label = self._implied_label(a, b)
+            self._repaired(place, f"without label; only {label} fits {a.type} and {b.type}")
+        if label in self.schema.relations:
+            self._read_relation(place, label, a, b, direction)
+        elif label != self.schema.alias:
+            known = filter(None, (*self.schema.relations, self.schema.alias))
+            raise _Refused(f"relation {label!r} is none of {', '.join(known)}")
+        elif a.type != b.type or a.type not in self.schema.alias_types:
+            types = ", ".join(self.schema.alias_types)
+            raise _Refused(f"{label} joins mentions of one type out of {types}, found {a.type} and {b.type}")
+        elif a is b:
+            self._repaired(place, f"{label} from a mention to itself; dropped")
+        else:
+            self.arrows.append(_Arrow(label, a, b))
+
+    def _read_relation(self, place: int, label: str, a: _Region, b: _Region, direction: str) -> None:
+        signature = self.schema.relations[label]
+        ways = {"right": [(a, b)], "left": [(b, a)], "bi": [(a, b), (b, a)]}[direction]
+        fitting = [(head, tail) for head, tail in ways if (head.type, tail.type) == signature]
+        if not fitting and (fitting := [(h, t) for t, h in ways if (h.type, t.type) == signature]):
+            self._repaired(place, f"turned round: {label} joins {' -> '.join(signature)}")
+        elif fitting and len(fitting) < len(ways):
+            self._repaired(place, f"drawn both ways: {label} joins {' -> '.join(signature)}")
+        if not fitting:
+            raise _Refused(f"{label} joins {' -> '.join(signature)}, found {a.type} and {b.type}")
+        self.arrows += [_Arrow(label, head, tail) for head, tail in fitting]
+
+    def _implied_label(self, a: _Region, b: _Region) -> str:
+        pairs = ((a.type, b.type), (b.type, a.type))
+        labels = [name for name, signature in self.schema.relations.items() if signature in pairs]
+        if a.type == b.type and a.type in self.schema.alias_types:
+            labels.append(self.schema.alias)
+        if len(labels) != 1:
+            raise _Refused(f"without label, and {' or '.join(labels) or 'none'} fits {a.type} and {b.type}")
+        return labels[0]
+
+
+def _only(values: Any, what: str) -> str:
+    """The one text in a list of labels or choices."""
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise _Refused(f"without {what}, found {values!r:.60}")
+    if len(set(values)) > 1:
+        raise _Refused(f"more than one {what}: {', '.join(values)}")
+    return str(values[0])
+
+
+class _Components:
+    """Regions joined into entities (union-find)."""
+
+    def __init__(self, regions: Iterable[_Region]):
+        self._leader = {region: region for region in regions}
+
+    def of(self, region: _Region) -> _Region:
+        """The region that stands for the whole component."""
+        while self._leader[region] is not region:
+            self._leader[region] = self._leader[self._leader[region]]
+            region = self._leader[region]
+        return region
+
+    def join(self, a: _Region, b: _Region) -> None:
+        self._leader[self.of(a)] = self.of(b)
+
+
+def _entities(regions: list[_Region], arrows: list[_Arrow], text: str, schema: Schema) -> dict[_Region, str]:
+    """Region, in the order of the text -> the id of its entity."""
+    regions = sorted(regions, key=lambda region: region.start)
+    components = _Components(regions)
+    for arrow in arrows:
+        if arrow.label == schema.alias:
+            components.join(arrow.head, arrow.tail)
+    firsts: dict[tuple[str, str], _Region] = {}
+    for region in regions:  # where the schema has no arrow that could say it, the region ids say it
+        entity = entity_of(region.id)
+        if entity is not None and region.type not in schema.alias_types:
+            components.join(region, firsts.setdefault((region.type, entity), region))
+    _join_drawn(components, [region for region in regions if region.type in schema.named_types], text)
+
+    grouped: dict[_Region, list[_Region]] = {}
+    for region in regions:
+        grouped.setdefault(components.of(region), []).append(region)
+    given = {entity for region in regions if (entity := entity_of(region.id)) is not None}
+    names: dict[_Region, str] = {}
+    used: set[str] = set()
+    for members in grouped.values():
+        name = next((entity for region in members if (entity := entity_of(region.id)) is not None), None)
+        if name is None or name in used:
+            numbered = (f"{members[0].type}-{number}" for number in count(1))
+            name = next(fresh for fresh in numbered if fresh not in used | given)
+        used.add(name)
+        names |= dict.fromkeys(members, name)
+    return {region: names[region] for region in regions}
+
+
+def _join_drawn(components: _Components, regions: list[_Region], text: str) -> None:
+    """Join what a person drew to equally worded mentions: nobody draws thirty arrows for a repeated name.
+
+    Components with a region of our own id are given; wording never joins two of them.
+    """
+    wording = {region: (region.type, text[region.start : region.end].casefold()) for region in regions}
+    given = {components.of(region) for region in regions if entity_of(region.id) is not None}
+    drawn = [region for region in regions if components.of(region) not in given]
+    known: dict[tuple[str, str], _Region] = {}
+    for region in regions:
+        if components.of(region) in given:
+            known.setdefault(wording[region], region)
+    firsts: dict[tuple[str, str], _Region] = {}
+    for region in drawn:
+        components.join(region, firsts.setdefault(wording[region], region))
+    loose = {components.of(region) for region in drawn}
+    for region in drawn:
+        if components.of(region) in loose and wording[region] in known:
+            components.join(region, known[wording[region]])

@@ -1,0 +1,358 @@
+"""The model: an encoder read in windows, and heads for mentions, attributes, aliases and relations.
+
+Letters: `N` words and `T` pieces of a batch (of a document where one is meant), `M` mentions, `G` groups of
+equally worded mentions, `E` entities, `P` pairs of mentions, `H` width of the encoder, `D` of a mention vector,
+`K` of the hidden layer of a pair head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+from transformers.modeling_outputs import ModelOutput
+from transformers.utils import logging
+
+from .configuration import TriplesConfig
+from .decoding import Spans, decode_tags, name_groups
+from .pairs import ALIAS_FEATURES, RELATION_FEATURES, alias_pairs, relation_pairs
+from .schema import Schema
+from .windows import GAPS, SHAPES, EncodedText
+
+
+# Pairs that a head scores at once.
+PAIRS = 32_768
+
+
+@dataclass
+class TriplesOutput(ModelOutput):
+    """What `forward` gives.
+
+    Attributes:
+        loss: sum of the losses of the heads; only where targets are given.
+        tag_logits: [N, 1 + 2 * types] of the words of all documents.
+        word_states: [N, H].
+    """
+
+    loss: Tensor | None = None
+    tag_logits: Tensor | None = None
+    word_states: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The gold structure of one document over its words.
+
+    Attributes:
+        tags: [N] label ids of the BIO tags.
+        spans: the gold mentions.
+        entities: [M] entity number of each mention.
+        attributes: attribute -> [M] index of the value, -100 where the type has no such attribute.
+        relations: the set of (relation index, head entity, tail entity).
+    """
+
+    tags: np.ndarray
+    spans: Spans
+    entities: np.ndarray
+    attributes: dict[str, np.ndarray]
+    relations: frozenset[tuple[int, int, int]]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Scores of the structure over one document's mentions.
+
+    Attributes:
+        attribute_logits: attribute -> [M, values].
+        alias_pairs: [Q, 2] groups; alias_logits: [Q].
+        groups: [M] group of each mention.
+    """
+
+    vectors: Tensor
+    attribute_logits: dict[str, Tensor]
+    groups: np.ndarray
+    alias_pairs: np.ndarray
+    alias_logits: Tensor
+
+
+class PairHead(nn.Module):
+    """Scores pairs of vectors with categorical features by one hidden layer.
+
+    hidden = W1 head + W2 tail + (W3 head) * (W4 tail) + context + sum of feature embeddings; score = v . gelu(hidden)
+    """
+
+    def __init__(self, size: int, hidden: int, features: Sequence[int], dropout: float):
+        super().__init__()
+        self.head = nn.Linear(size, 2 * hidden)
+        self.tail = nn.Linear(size, 2 * hidden)
+        self.features = nn.ModuleList(nn.Embedding(n, hidden) for n in features)
+        self.dropout = nn.Dropout(dropout)
+        self.score = nn.Linear(hidden, 1)
+
+    def forward(
+        self, vectors: Tensor, head: Tensor, tail: Tensor, features: Tensor, context: Tensor | None = None
+    ) -> Tensor:
+        """[P] logits, of `vectors` [M, D], indices `head`, `tail` [P], `features` [P, F] and `context` [P, K]."""
+        heads, tails = self.head(vectors), self.tail(vectors)
+        a, b = heads.index_select(0, head), tails.index_select(0, tail)
+        k = a.shape[1] // 2
+        hidden = a[:, :k] + b[:, :k] + a[:, k:] * b[:, k:]
+        for i, embedding in enumerate(self.features):
+            hidden = hidden + embedding(features[:, i])
+        if context is not None:
+            hidden = hidden + context
+        return self.score(self.dropout(nn.functional.gelu(hidden))).squeeze(-1)
+
+
+class TriplesModel(PreTrainedModel):
+    """Encoder and heads; `forward` gives tag logits, and the joint loss where targets are given."""
+
+    config_class = TriplesConfig
+    base_model_prefix = "encoder"
+    accepts_loss_kwargs = False
+    _supports_sdpa = True
+
+    def __init__(self, config: TriplesConfig):
+        super().__init__(config)
+        if config.schema is None:
+            raise ValueError("the model's configuration holds no schema; build it with schema=Schema.to_json()")
+        self.schema = Schema.from_json(config.schema)
+        self.encoder = AutoModel.from_config(config.encoder_config)
+        if getattr(self.encoder, "pooler", None) is not None:
+            self.encoder.pooler = None  # no head reads it
+        width, size, hidden = config.encoder_config.hidden_size, config.mention_size, config.pair_size
+        types, relations = len(self.schema.entities), len(self.schema.relations)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.shape_embedding = nn.Embedding(len(SHAPES), width)
+        self.gap_embedding = nn.Embedding(len(GAPS), width)
+        self.mixer = nn.Conv1d(width, width, kernel_size=5, padding=2)
+        self.norm = nn.LayerNorm(width)
+        self.tagger = nn.Linear(width, 1 + 2 * types)
+        self.mention = nn.Linear(3 * width, size)
+        self.type_embedding = nn.Embedding(types, size)
+        self.attribute_heads = nn.ModuleDict(
+            {
+                attribute: nn.Linear(size, len(values))
+                for attributes in self.schema.attributes.values()
+                for attribute, values in attributes.items()
+            }
+        )
+        self.alias_head = PairHead(size, hidden, (types, *ALIAS_FEATURES), config.head_dropout)
+        self.relation_head = PairHead(size, hidden, (max(relations, 1), *RELATION_FEATURES), config.head_dropout)
+        self.context = nn.Linear(width, hidden)
+        self.named = [type_ in self.schema.named_types for type_ in self.schema.entities]
+        self.aliased = [type_ in self.schema.alias_types for type_ in self.schema.entities]
+        index = list(self.schema.entities).index
+        self.signatures = [(index(head), index(tail)) for head, tail in self.schema.relations.values()]
+        self.post_init()
+
+    def forward(
+        self,
+        windows: list[dict[str, Tensor]],
+        piece_index: Tensor,
+        piece_words: Tensor,
+        shapes: Tensor,
+        gaps: Tensor,
+        texts: list[EncodedText],
+        targets: list[Targets] | None = None,
+    ) -> TriplesOutput:
+        """Tag logits of a batch that `Windower.batch` made, and the loss where targets are given.
+
+        Args:
+            windows: batches of windows, {"input_ids": [w, l], "attention_mask": [w, l]}.
+            piece_index: [T] place of each piece in the concatenated, flattened windows.
+            piece_words: [T] word of each piece.
+            shapes, gaps: [N] of the words.
+            texts: the encoded texts, whose words follow each other in the tensors above.
+            targets: gold structures, one a text.
+        """
+        pieces = [self.encoder(**batch).last_hidden_state.flatten(0, 1) for batch in windows]
+        # The heads are small and sum over many words: they stay in fp32 where the encoder runs in bf16.
+        with torch.autocast(self.device.type, enabled=False):
+            states = self._word_states(pieces, piece_index, piece_words, shapes, gaps, [len(t) for t in texts])
+            logits = self.tagger(self.dropout(states))
+            loss = None if targets is None else self._loss(states, logits, texts, targets)
+        return TriplesOutput(loss=loss, tag_logits=logits, word_states=states)
+
+    def _word_states(
+        self,
+        pieces: list[Tensor],
+        piece_index: Tensor,
+        piece_words: Tensor,
+        shapes: Tensor,
+        gaps: Tensor,
+        lengths: list[int],
+    ) -> Tensor:
+        """[N, H]: piece states stitched from the windows, averaged over each word, mixed with their neighbours."""
+        if not pieces:
+            return self.norm.weight.new_zeros(0, self.norm.weight.shape[0])
+        states = torch.cat(pieces).index_select(0, piece_index).float()
+        words = states.new_zeros(len(shapes), states.shape[1]).index_add(0, piece_words, states)
+        words = words / torch.bincount(piece_words, minlength=len(shapes)).unsqueeze(1)
+        words = words + self.shape_embedding(shapes) + self.gap_embedding(gaps)
+        # Each document by itself, so that no state depends on what else is in the batch.
+        mixed = [self.mixer(part.T.unsqueeze(0)).squeeze(0).T for part in words.split(lengths) if len(part)]
+        return self.norm(words + nn.functional.gelu(torch.cat(mixed)))
+
+    def structure(self, states: Tensor, spans: Spans, text: EncodedText) -> Structure:
+        """Mention vectors, attribute and alias scores of one document.
+
+        Args:
+            states: [N, H] states of its words.
+            spans: its mentions.
+        """
+        device = states.device
+        first, last = torch.from_numpy(spans.first).to(device), torch.from_numpy(spans.last).to(device)
+        sums = nn.functional.pad(states.cumsum(0), (0, 0, 1, 0))
+        mean = (sums.index_select(0, last + 1) - sums.index_select(0, first)) / (last + 1 - first).unsqueeze(1)
+        ends = [states.index_select(0, first), states.index_select(0, last), mean]
+        vectors = self.mention(self.dropout(torch.cat(ends, dim=1)))
+        vectors = nn.functional.gelu(vectors + self.type_embedding(torch.from_numpy(spans.types).to(device)))
+        groups = name_groups(spans, spans.wordings(text.text, text.offsets), self.named)
+        pairs, features = alias_pairs(spans, groups, text, self.aliased)
+        index = torch.from_numpy(groups).to(device)
+        count = int(groups.max(initial=-1)) + 1
+        grouped = vectors.new_zeros(count, vectors.shape[1]).index_add(0, index, vectors)
+        grouped = grouped / torch.bincount(index, minlength=count).unsqueeze(1).clamp(min=1)
+        return Structure(
+            vectors=vectors,
+            attribute_logits={name: head(vectors) for name, head in self.attribute_heads.items()},
+            groups=groups,
+            alias_pairs=pairs,
+            alias_logits=self._score(self.alias_head, grouped, pairs, features),
+        )
+
+    def relation_logits(
+        self, states: Tensor, vectors: Tensor, spans: Spans, entities: np.ndarray, text: EncodedText
+    ) -> tuple[np.ndarray, Tensor]:
+        """Scores of the entity pairs that the schema allows.
+
+        A pair's logit is the log-sum-exp over its pairs of mentions (Zhou et al. 2021, ATLOP, section 3.1, pools the
+        mentions instead); each pair of mentions sees both vectors, the mean state of the words between them and
+        what `pairs.RELATION_FEATURES` lists.
+
+        Args:
+            states: [N, H]; vectors: [M, D]; entities: [M] entity of each mention.
+
+        Returns:
+            triples [Q, 3] of relation index, head entity and tail entity, and their logits [Q].
+        """
+        pairs, features, between = relation_pairs(spans, entities, text, self.signatures)
+        context = nn.functional.pad(self.context(states).cumsum(0), (0, 0, 1, 0))
+        low, high = torch.from_numpy(between).to(states.device).unbind(1)
+        scores = self._score(self.relation_head, vectors, pairs, features, (context, low, high))
+        triples = np.stack([features[:, 0], entities[pairs[:, 0]], entities[pairs[:, 1]]], axis=1)
+        triples, inverse = np.unique(triples, axis=0, return_inverse=True)
+        return triples, _segment_logsumexp(scores, torch.from_numpy(inverse.reshape(-1)).to(scores.device), len(triples))
+
+    def _score(
+        self,
+        head: PairHead,
+        vectors: Tensor,
+        pairs: np.ndarray,
+        features: np.ndarray,
+        between: tuple[Tensor, Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """[P] logits, in stretches that bound the memory.
+
+        Args:
+            between: running sums [N + 1, K] of the context and the words [P] where each pair's own begins and ends.
+        """
+        index, values = torch.from_numpy(pairs).to(vectors.device), torch.from_numpy(features).to(vectors.device)
+        parts = []
+        for at in range(0, max(len(index), 1), PAIRS):
+            part = slice(at, at + PAIRS)
+            context = None
+            if between is not None:
+                sums, low, high = between[0], between[1][part], between[2][part]
+                context = sums.index_select(0, high) - sums.index_select(0, low)
+                context = context / (high - low).clamp(min=1).unsqueeze(1)
+            parts.append(head(vectors, index[part, 0], index[part, 1], values[part], context))
+        return torch.cat(parts)
+
+    def _loss(self, states: Tensor, logits: Tensor, texts: list[EncodedText], targets: list[Targets]) -> Tensor:
+        """Mean over the documents of the losses of all heads, on gold mentions and on those now predicted."""
+        gold_tags = torch.from_numpy(np.concatenate([t.tags for t in targets])).to(logits.device)
+        loss = nn.functional.cross_entropy(logits, gold_tags) * self.config.tag_weight
+        log_probs = logits.detach().log_softmax(-1).cpu().numpy()
+        at = 0
+        for text, target in zip(texts, targets, strict=True):
+            part = slice(at, at := at + len(text))
+            views = [(target.spans, np.arange(len(target.spans)))]
+            predicted = decode_tags(log_probs[part])
+            # In the first steps nearly every word is predicted to be a mention: nothing to learn from.
+            if len(predicted) <= 2 * len(target.spans):
+                views.append((predicted, match(predicted, target.spans)))
+            for spans, gold in views:
+                if len(spans):
+                    loss = loss + self._structure_loss(states[part], spans, gold, text, target) / (
+                        len(views) * len(texts)
+                    )
+        return loss
+
+    def _structure_loss(
+        self, states: Tensor, spans: Spans, gold: np.ndarray, text: EncodedText, target: Targets
+    ) -> Tensor:
+        """Attribute, alias and relation losses over mentions of which `gold` [M] names the gold one, or -1."""
+        structure = self.structure(states, spans, text)
+        device = states.device
+        loss = states.new_zeros(())
+        for name, values in structure.attribute_logits.items():
+            wanted = torch.from_numpy(np.where(gold >= 0, target.attributes[name][gold], -100)).to(device)
+            if (wanted >= 0).any():
+                loss = loss + nn.functional.cross_entropy(values, wanted)
+        # A mention that is no gold one is an entity of its own, without relations.
+        count = int(target.entities.max(initial=-1)) + 1
+        entities = np.where(gold >= 0, target.entities[gold], count + np.arange(len(gold)))
+        if len(structure.alias_pairs):
+            owner = np.zeros(int(structure.groups.max()) + 1, dtype=np.int64)
+            owner[structure.groups] = entities
+            same = owner[structure.alias_pairs[:, 0]] == owner[structure.alias_pairs[:, 1]]
+            loss = loss + nn.functional.binary_cross_entropy_with_logits(
+                structure.alias_logits, torch.from_numpy(same).to(device).float()
+            )
+        triples, scores = self.relation_logits(states, structure.vectors, spans, entities, text)
+        if len(triples):
+            true = np.fromiter((tuple(t) in target.relations for t in triples.tolist()), dtype=bool, count=len(triples))
+            loss = loss + nn.functional.binary_cross_entropy_with_logits(
+                scores, torch.from_numpy(true).to(device).float()
+            )
+        return loss
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the progress bars and reports of transformers about loading weights."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def match(predicted: Spans, gold: Spans) -> np.ndarray:
+    """[M] for each predicted mention the gold mention of its type with which it shares the most words, or -1."""
+    result = np.full(len(predicted), -1, dtype=np.int64)
+    if len(gold) == 0:
+        return result
+    shared = np.minimum(predicted.last[:, None], gold.last) - np.maximum(predicted.first[:, None], gold.first) + 1
+    shared = np.where(predicted.types[:, None] == gold.types, shared, 0)
+    best = shared.argmax(axis=1)
+    return np.where(shared[np.arange(len(predicted)), best] > 0, best, -1)
+
+
+def _segment_logsumexp(values: Tensor, segments: Tensor, count: int) -> Tensor:
+    """[count] log-sum-exp of the values [P] of each segment; every segment has at least one."""
+    peak = values.new_full((count,), -torch.inf).scatter_reduce(0, segments, values.detach(), "amax")
+    exponentials = (values - peak.index_select(0, segments)).exp()
+    return values.new_zeros(count).index_add(0, segments, exponentials).log() + peak

@@ -1,0 +1,187 @@
+"""The transformers pipeline: texts in, entities, relations and records out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoModel, AutoTokenizer, Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .configuration import TriplesConfig
+from .documents import Document
+from .modeling import TriplesModel, quiet
+from .prediction import predict
+from .records import records
+from .windows import Windower
+
+TASK = "pharmatriples"
+BATCH_SIZE = 32
+
+
+class TriplesPipeline(Pipeline):
+    """Entities, relations and records of releases.
+
+    Call it with a text, a list of texts, or an iterator (which gives an iterator back). A result depends on its
+    text alone: not on the batch size, the order, or the other texts.
+
+    Args:
+        batch_size: most texts that are read at once.
+        threshold: smallest probability of what is kept: one number, or a mapping of entity and relation types.
+    """
+
+    _load_processor = False
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_tokenizer = True
+
+    def __init__(
+        self, *args: Any, batch_size: int = BATCH_SIZE, threshold: float | Mapping[str, float] | None = None, **kwargs: Any
+    ):
+        super().__init__(*args, **kwargs)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number above 0, found {batch_size!r}")
+        self.batch_size = batch_size
+        self.thresholds = self._thresholds(threshold)
+        self.windower = Windower(self.tokenizer, self.model.config.window, self.model.config.stride)
+
+    def __call__(self, inputs: str | Iterable[str], **kwargs: Any) -> dict[str, Any] | list[dict[str, Any]] | Iterator:
+        """Result dicts as the README describes them.
+
+        Args:
+            inputs: a str gives a dict, a list or tuple gives a list, any other iterable an iterator.
+            batch_size, threshold: as for the pipeline, for this call.
+
+        Raises:
+            TypeError: something in the input is no str; the message names its place.
+        """
+        unknown = kwargs.keys() - {"batch_size", "threshold"}
+        if unknown:
+            raise TypeError(f"unknown argument {sorted(unknown)[0]!r}; a call takes batch_size and threshold")
+        batch_size = kwargs.get("batch_size") or self.batch_size
+        thresholds = self._thresholds(kwargs["threshold"]) if "threshold" in kwargs else self.thresholds
+        if isinstance(inputs, str):
+            return next(self._results([inputs], batch_size, thresholds))
+        if isinstance(inputs, (bytes, Mapping)) or not isinstance(inputs, Iterable):
+            raise TypeError(f"the input must be a str, a list of str or an iterator of str, found {_kind(inputs)}")
+        if isinstance(inputs, (list, tuple)):
+            checked = list(_checked(inputs))  # before any work is done
+            return list(self._results(checked, batch_size, thresholds))
+        return self._results(inputs, batch_size, thresholds)
+
+    def _results(
+        self, texts: Iterable[Any], batch_size: int, thresholds: Mapping[str, float]
+    ) -> Iterator[dict[str, Any]]:
+        for document in predict(self.model, self.windower, _checked(texts), batch_size, thresholds):
+            yield result(document)
+
+    def _thresholds(self, threshold: float | Mapping[str, float] | None) -> dict[str, float]:
+        """Type -> threshold; those of the model's configuration where nothing is asked for."""
+        own = dict(self.model.config.thresholds or {})
+        if threshold is None:
+            return own
+        schema = self.model.schema
+        names = [*schema.entities, *schema.relations]
+        given = dict.fromkeys(names, threshold) if isinstance(threshold, (int, float)) else dict(threshold)
+        for name, value in given.items():
+            if name not in names:
+                raise ValueError(f"threshold for unknown type {name!r}; known are {', '.join(names)}")
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
+                raise ValueError(f"threshold for {name} must be a number from 0 to 1, found {value!r}")
+        return own | given
+
+    # The base class asks for these four; one call of `predict` does their work on whole batches of documents.
+    def _sanitize_parameters(self) -> tuple[dict, dict, dict]:
+        return {}, {}, {}
+
+    def preprocess(self, inputs: str) -> Any:
+        return inputs
+
+    def _forward(self, inputs: str) -> Any:
+        return next(predict(self.model, self.windower, [inputs], 1, self.thresholds))
+
+    def postprocess(self, outputs: Document) -> dict[str, Any]:
+        return result(outputs)
+
+
+def result(document: Document) -> dict[str, Any]:
+    """A predicted document as a plain dict of entities, relations and records."""
+    return {
+        "entities": [
+            {
+                "id": entity.id,
+                "type": entity.type,
+                "name": entity.name(document.text),
+                "score": max(m.score or 0.0 for m in entity.mentions),
+                **entity.attributes,
+                "mentions": [
+                    {"start": m.start, "end": m.end, "text": document.wording(m), "score": m.score}
+                    for m in entity.mentions
+                ],
+            }
+            for entity in document.entities.values()
+        ],
+        "relations": [
+            {"type": r.type, "head": r.head, "tail": r.tail, "score": r.score} for r in document.relations
+        ],
+        "records": records(document),
+    }
+
+
+def load(
+    model: str | Path,
+    *,
+    device: Any = None,
+    dtype: str = "auto",
+    batch_size: int = BATCH_SIZE,
+    threshold: float | Mapping[str, float] | None = None,
+    **kwargs: Any,
+) -> TriplesPipeline:
+    """The pipeline of a trained model.
+
+    Args:
+        model: a folder, or a hub id.
+        device: as `transformers.pipeline` takes it; a GPU where there is one.
+        dtype: of the weights; "auto" is the one they were saved in.
+        batch_size, threshold: see `TriplesPipeline`.
+        kwargs: further arguments of `from_pretrained`, such as `revision` or `token`.
+
+    Raises:
+        ValueError: the folder holds no model of this package; the message says what is missing.
+    """
+    name = str(model)
+    if Path(name).is_dir():
+        missing = [f for f in ("config.json", "model.safetensors", "tokenizer.json") if not (Path(name) / f).is_file()]
+        if missing:
+            raise ValueError(f"{name}: no trained model, {', '.join(missing)} missing; train one with scripts/train.py")
+    elif name.startswith(("/", ".")) or name.count("/") > 1 or "\\" in name:
+        raise ValueError(f"{name}: no such folder")
+    try:
+        config = AutoConfig.from_pretrained(name, **kwargs)
+    except OSError as error:
+        raise ValueError(f"{name}: neither a folder nor a model that the hub gives: {str(error).splitlines()[0]}") from None
+    if config.model_type != TriplesConfig.model_type:
+        raise ValueError(f"{name}: a model of type {config.model_type!r}, not {TriplesConfig.model_type!r}")
+    with quiet():
+        loaded = TriplesModel.from_pretrained(name, config=config, dtype=dtype, **kwargs)
+    tokenizer = AutoTokenizer.from_pretrained(name, **kwargs)
+    return TriplesPipeline(
+        model=loaded, tokenizer=tokenizer, device=device, batch_size=batch_size, threshold=threshold
+    )
+
+
+def _checked(texts: Iterable[Any]) -> Iterator[str]:
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"input {i} must be a str, found {_kind(text)}")
+        yield text
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} {value!r:.40}"
+
+
+AutoConfig.register(TriplesConfig.model_type, TriplesConfig, exist_ok=True)
+AutoModel.register(TriplesConfig, TriplesModel, exist_ok=True)
+PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=TriplesPipeline, pt_model=AutoModel, type="text")

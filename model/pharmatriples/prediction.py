@@ -1,0 +1,118 @@
+"""The one way from texts to predicted documents: training-time evaluation and the pipeline both take it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .decoding import Spans, assemble, cluster, consistent, decode_tags
+from .documents import Document
+from .windows import EncodedText, Windower
+
+# Padded pieces in one forward of the encoder, and characters of the texts that are held at once.
+TOKEN_BUDGET = 2048
+TEXT_BUDGET = 100_000
+
+
+def predict(
+    model: Any,
+    windower: Windower,
+    texts: Iterable[str],
+    batch_size: int = 32,
+    thresholds: Mapping[str, float] | None = None,
+) -> Iterator[Document]:
+    """Predicted documents, one a text, in order; their ids are "0", "1", ...
+
+    Args:
+        model: a `TriplesModel`, in eval mode.
+        texts: read as they are needed, so that an endless stream is no trouble.
+        batch_size: most texts that are read at once.
+        thresholds: entity or relation type -> smallest probability kept; above 0.5 for relations, none for mentions
+            where a type is not named.
+    """
+    number = 0
+    for chunk in _chunks(texts, batch_size):
+        for document in _predict_chunk(model, windower, chunk, thresholds or {}, number):
+            yield document
+        number += len(chunk)
+
+
+def _chunks(texts: Iterable[str], batch_size: int) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    size = 0
+    for text in texts:
+        if chunk and (len(chunk) == batch_size or size + len(text) > TEXT_BUDGET):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(text)
+        size += len(text)
+    if chunk:
+        yield chunk
+
+
+@torch.no_grad()
+def _predict_chunk(
+    model: Any, windower: Windower, chunk: Sequence[str], thresholds: Mapping[str, float], number: int
+) -> list[Document]:
+    encoded = [windower.encode(text) for text in chunk]
+    batch = windower.batch(encoded, TOKEN_BUDGET)
+    output = model(**{key: _to(value, model.device) for key, value in batch.items()})
+    log_probs = output.tag_logits.float().log_softmax(-1).cpu().numpy()
+    documents, at = [], 0
+    for i, text in enumerate(encoded):
+        part = slice(at, at := at + len(text))
+        spans = consistent(log_probs[part], decode_tags(log_probs[part]), text.folded, model.named)
+        documents.append(_document(model, str(number + i), text, output.word_states[part], spans, thresholds))
+    return documents
+
+
+def _to(value: Any, device: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    if isinstance(value, dict):
+        return {key: _to(item, device) for key, item in value.items()}
+    return [_to(item, device) for item in value] if isinstance(value, list) else value
+
+
+def _document(
+    model: Any, id_: str, text: EncodedText, states: Any, spans: Spans, thresholds: Mapping[str, float]
+) -> Document:
+    """Decode what stands above the tags: attributes, entities, relations."""
+    schema = model.schema
+    types = list(schema.entities)
+    lowest = np.array([thresholds.get(type_, 0.0) for type_ in types])
+    spans = spans.select(spans.scores >= lowest[spans.types])
+    if not len(spans):
+        return Document(id=id_, text=text.text)
+    structure = model.structure(states, spans, text)
+    probabilities = structure.alias_logits.sigmoid().cpu().numpy()
+    groups = cluster(int(structure.groups.max()) + 1, structure.alias_pairs, probabilities, threshold=0.5)
+    entities = groups[structure.groups]
+    triples, logits = model.relation_logits(states, structure.vectors, spans, entities, text)
+    names = list(schema.relations)
+    relations = [
+        (names[r], head, tail, score)
+        for (r, head, tail), score in zip(triples.tolist(), logits.sigmoid().tolist(), strict=True)
+        if score > thresholds.get(names[r], 0.5)
+    ]
+    attributes = _attributes(model, structure.attribute_logits, spans, entities)
+    return assemble(id_, text.text, text.offsets, spans, entities, attributes, relations, schema)
+
+
+def _attributes(model: Any, logits: Mapping[str, Any], spans: Spans, entities: np.ndarray) -> list[dict[str, str]]:
+    """[M] attribute values; the mentions of an entity decide together, by their mean log-probability."""
+    result: list[dict[str, str]] = [{} for _ in range(len(spans))]
+    for t, type_ in enumerate(model.schema.entities):
+        mine = np.flatnonzero(spans.types == t)
+        for name, values in model.schema.attributes.get(type_, {}).items() if len(mine) else ():
+            log_probs = logits[name].float().log_softmax(-1).cpu().numpy()[mine]
+            _, owner = np.unique(entities[mine], return_inverse=True)
+            sums = np.zeros((int(owner.max()) + 1, log_probs.shape[1]))
+            np.add.at(sums, owner, log_probs)
+            labels = list(values)
+            for m, best in zip(mine, sums.argmax(axis=1)[owner], strict=True):
+                result[m][name] = labels[best]
+    return result

@@ -1,0 +1,130 @@
+"""Records: what happened to which drug, assembled from the entities and relations of a document.
+
+The one module that knows the names of the drug-events schema. A document of another schema has no records.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect, bisect_left
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .documents import Document, Entity, Mention, Relation
+
+EVENT, DRUG = "EVENT", "DRUG"
+EVENT_TYPE, STATUS = "event_type", "status"
+# A sentence ends at a line break, or at . ! ? and closing marks before a blank and a capital, digit or opening mark.
+_SENTENCE_END = re.compile(r"\n+|(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])")
+
+
+def record_tuples(document: Document) -> list[tuple[str | None, str, str, str | None]]:
+    """(drug, event type, status, indication), entity ids or None, of each event, drug and indication, without doubles.
+
+    This is the unit that the evaluation counts.
+    """
+    return list(
+        dict.fromkeys(
+            (drug, event.attributes[EVENT_TYPE], event.attributes[STATUS], indication)
+            for event, drugs, links in _events(document)
+            for drug in drugs or [None]
+            for indication in links.get("event_indication", {}) or [None]
+        )
+    )
+
+
+def records(document: Document) -> list[dict[str, Any]]:
+    """One record for each event and drug, in the order of the text; an event without a drug has `"drug": None`.
+
+    The score is the probability that event, attributes and drug are all right, taken as independent.
+    """
+    entities, text = document.entities, document.text
+    targets, sentences = _links(document, "targets"), _Sentences(text)
+    result = []
+    for event, drugs, links in _events(document):
+        for drug in drugs or [None]:
+            ids = {
+                "drug": drug,
+                "targets": list(targets.get(drug, ())) if drug else [],
+                "indications": list(links.get("event_indication", ())),
+                "event": event.id,
+                "organizations": list(links.get("event_organization", ())),
+                "dates": list(links.get("event_date", ())),
+            }
+            evidence = event.mentions[:1] if drug is None else _nearest(event, entities[drug])
+            scores = [mention_score(event)]
+            if drug is not None:
+                scores += [mention_score(entities[drug]), drugs[drug].score or 1.0]
+            result.append(
+                {
+                    **{
+                        key: [entities[i].name(text) for i in value]
+                        if isinstance(value, list)
+                        else value and entities[value].name(text)
+                        for key, value in ids.items()
+                        if key != "event"
+                    },
+                    "event": event.attributes[EVENT_TYPE],
+                    "status": event.attributes[STATUS],
+                    "trigger": document.wording(evidence[0]),
+                    "score": round(math.prod(scores), 4),
+                    "evidence": sentences.around(evidence),
+                    "entity_ids": ids,
+                }
+            )
+    return result
+
+
+def mention_score(entity: Entity) -> float:
+    """Probability that the entity's best mention is right (1.0 for an annotation)."""
+    return max(1.0 if m.score is None else m.score for m in entity.mentions)
+
+
+def _events(document: Document) -> Iterator[tuple[Entity, dict[str, Relation], dict[str, dict[str, Relation]]]]:
+    """Each event with its drugs and with its other links: relation type -> tail -> relation."""
+    by_type = {r.type for r in document.relations}
+    links = {type_: _links(document, type_) for type_ in by_type}
+    for entity in document.entities.values():
+        if entity.type == EVENT and {EVENT_TYPE, STATUS} <= entity.attributes.keys():
+            own = {type_: heads.get(entity.id, {}) for type_, heads in links.items()}
+            yield entity, own.pop("event_drug", {}), own
+
+
+def _links(document: Document, type_: str) -> dict[str, dict[str, Relation]]:
+    """head -> tail -> relation, tails in the order of the text."""
+    order = {id_: i for i, id_ in enumerate(document.entities)}
+    found: dict[str, dict[str, Relation]] = {}
+    for relation in sorted((r for r in document.relations if r.type == type_), key=lambda r: order[r.tail]):
+        found.setdefault(relation.head, {})[relation.tail] = relation
+    return found
+
+
+def _nearest(one: Entity, other: Entity) -> tuple[Mention, Mention]:
+    """The pair of mentions with the fewest characters between them, the first of equals."""
+    starts = [m.start for m in other.mentions]
+    pairs = []
+    for mention in one.mentions:
+        at = bisect(starts, mention.start)
+        pairs += [(mention, near) for near in other.mentions[max(at - 1, 0) : at + 1]]
+    return min(pairs, key=lambda pair: max(pair[0].start - pair[1].end, pair[1].start - pair[0].end))
+
+
+class _Sentences:
+    """The sentences of a text, cut once."""
+
+    def __init__(self, text: str):
+        self.text = text
+        cuts = [match.span() for match in _SENTENCE_END.finditer(text)]
+        self.starts = [0, *(end for _, end in cuts)]
+        self.ends = [*(start for start, _ in cuts), len(text)]
+
+    def around(self, mentions: Sequence[Mention]) -> dict[str, Any]:
+        """The whole sentences from the first of the mentions to the last."""
+        first = bisect(self.starts, min(m.start for m in mentions)) - 1
+        start = self.starts[first]
+        stop = self.ends[bisect_left(self.ends, max(m.end for m in mentions))]
+        stretch = self.text[start:stop]
+        start += len(stretch) - len(stretch.lstrip())
+        stop -= len(stretch) - len(stretch.rstrip())
+        return {"start": start, "end": stop, "text": self.text[start:stop]}

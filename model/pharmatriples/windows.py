@@ -1,0 +1,250 @@
+"""From text to overlapping windows of pieces, and to the words that the heads see.
+
+The only caller of the tokenizer. A *piece* is a token of the encoder; a *word* is what the heads label: a run
+of letters and digits, or one other sign, with its character offsets. Letters: `N` words, `T` pieces, `W` windows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from .documents import word_spans
+
+SHAPES = ("lower", "Capital", "UPPER", "single capital", "mIXed", "digits", "lower1", "UPPER1", "sign")
+GAPS = ("none", "blank", "line", "paragraph")
+# Longest stretch that the tokenizer gets at once: bounds its memory on very long texts.
+_STRETCH = 100_000
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_CLOSING = "\"'”’)]"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Pieces [start, end) of a document in one window; the states of [core_start, core_end) are taken from it."""
+
+    start: int
+    end: int
+    core_start: int
+    core_end: int
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """A text as the model reads it.
+
+    Attributes:
+        text: the text as given.
+        offsets: [N, 2] code points of each word, half-open.
+        shapes: [N] index into SHAPES; what an uncased encoder does not see.
+        gaps: [N] index into GAPS; what stands between the word before and this one.
+        sentences: [N] number of the word's sentence; lines: [N] number of its line.
+        pieces: [T] ids for the encoder, without special tokens.
+        piece_words: [T] the word of each piece.
+        windows: overlapping windows whose cores tile the pieces.
+    """
+
+    text: str
+    offsets: np.ndarray
+    shapes: np.ndarray
+    gaps: np.ndarray
+    sentences: np.ndarray
+    lines: np.ndarray
+    pieces: np.ndarray
+    piece_words: np.ndarray
+    windows: tuple[Window, ...]
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    @cached_property
+    def folded(self) -> list[str]:
+        """[N] the words, case folded."""
+        return [self.text[start:end].casefold() for start, end in self.offsets]
+
+
+class Windower:
+    """Cuts texts into windows for one tokenizer.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        window: pieces in a window, special tokens included.
+        stride: pieces that neighbouring windows share.
+    """
+
+    def __init__(self, tokenizer: Any, window: int, stride: int):
+        self.tokenizer = tokenizer
+        self.window = window
+        self.stride = stride
+
+    @cached_property
+    def _special(self) -> tuple[list[int], list[int]]:
+        """Ids of the special tokens before and after the pieces of a window."""
+        bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
+        whole = self.tokenizer("a")["input_ids"]
+        for before in range(len(whole) - len(bare) + 1):
+            if whole[before : before + len(bare)] == bare:
+                return whole[:before], whole[before + len(bare) :]
+        raise ValueError(f"{type(self.tokenizer).__name__} does not frame its pieces by special tokens")
+
+    def encode(self, text: str) -> EncodedText:
+        """Words, pieces and windows of a text of any length; an empty text has none of them."""
+        offsets = np.array(word_spans(text), dtype=np.int64).reshape(-1, 2)
+        pieces, starts = self._pieces(text)
+        piece_words = np.searchsorted(offsets[:, 0], starts, side="right") - 1
+        # Words that the tokenizer drops (control characters) have no state, so no head may see them.
+        kept, piece_words = np.unique(piece_words, return_inverse=True)
+        offsets = offsets[kept]
+        shapes = np.fromiter((_shape(text[a:b]) for a, b in offsets), dtype=np.int64, count=len(offsets))
+        gaps, sentences, lines = _layout(text, offsets)
+        return EncodedText(text, offsets, shapes, gaps, sentences, lines, pieces, piece_words, self._cut(len(pieces)))
+
+    def _pieces(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """Ids [T] and first characters [T] of the pieces of a text."""
+        # A lone surrogate cannot be encoded as UTF-8; a replacement of one code point keeps the offsets.
+        clean = _SURROGATE.sub("\ufffd", text)
+        ids: list[int] = []
+        starts: list[int] = []
+        at = 0
+        while at < len(clean):
+            end = len(clean)
+            if end - at > _STRETCH:
+                blank = max(clean.rfind(" ", at + 1, at + _STRETCH), clean.rfind("\n", at + 1, at + _STRETCH))
+                end = blank if blank > at else at + _STRETCH
+            encoded = self.tokenizer(
+                clean[at:end],
+                add_special_tokens=False,
+                return_offsets_mapping=True,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                split_special_tokens=True,
+                verbose=False,
+            )
+            for id_, (start, stop) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+                # Some tokenizers count the blank before a word into its first piece.
+                while start < stop and clean[at + start].isspace():
+                    start += 1
+                if start < stop:
+                    ids.append(id_)
+                    starts.append(at + start)
+            at = end
+        return np.array(ids, dtype=np.int64), np.array(starts, dtype=np.int64)
+
+    def _cut(self, count: int) -> tuple[Window, ...]:
+        before, after = self._special
+        content = self.window - len(before) - len(after)
+        if content <= self.stride:
+            raise ValueError(f"window {self.window} leaves no room beside a stride of {self.stride}")
+        if not count:
+            return ()
+        # As few windows as there must be, all of nearly one length: the least to pad and to read twice.
+        number = max(1, -(-(count - self.stride) // (content - self.stride)))
+        length = -(-(count + (number - 1) * self.stride) // number)
+        starts = [round(i * (count - length) / max(number - 1, 1)) for i in range(number)]
+        edges = [0, *((left + length + right) // 2 for left, right in zip(starts, starts[1:], strict=False)), count]
+        return tuple(
+            Window(start, min(start + length, count), edges[i], edges[i + 1]) for i, start in enumerate(starts)
+        )
+
+    def batch(self, encoded: Sequence[EncodedText], budget: int) -> dict[str, Any]:
+        """Tensors for the model's `forward`.
+
+        Windows of all texts are sorted by length and put together up to `budget` padded pieces, so that little is
+        padded; `piece_index` restores the order of the texts.
+
+        Returns:
+            windows: list of {"input_ids": [w, l], "attention_mask": [w, l]}.
+            piece_index: [T] place of each piece of all texts in the concatenated, flattened windows.
+            piece_words: [T] its word, counted over all texts.
+            shapes, gaps: [N] over all texts.
+            texts: the encoded texts themselves.
+        """
+        before, after = self._special
+        order = sorted(
+            ((w.end - w.start, d, i) for d, e in enumerate(encoded) for i, w in enumerate(e.windows)), reverse=True
+        )
+        batches: list[list[tuple[int, int, int]]] = []
+        for item in order:
+            if batches and (batches[-1][0][0] + len(before) + len(after)) * (len(batches[-1]) + 1) <= budget:
+                batches[-1].append(item)
+            else:
+                batches.append([item])
+        piece_base = np.cumsum([0, *(len(e.pieces) for e in encoded)])
+        word_base = np.cumsum([0, *(len(e) for e in encoded)])
+        piece_index = np.zeros(piece_base[-1], dtype=np.int64)
+        windows, flat = [], 0
+        for items in batches:
+            width = items[0][0] + len(before) + len(after)
+            ids = np.full((len(items), width), self.tokenizer.pad_token_id or 0, dtype=np.int64)
+            mask = np.zeros((len(items), width), dtype=np.int64)
+            for row, (length, d, i) in enumerate(items):
+                window = encoded[d].windows[i]
+                ids[row, : length + len(before) + len(after)] = [
+                    *before,
+                    *encoded[d].pieces[window.start : window.end],
+                    *after,
+                ]
+                mask[row, : length + len(before) + len(after)] = 1
+                core = np.arange(window.core_start, window.core_end)
+                piece_index[piece_base[d] + core] = flat + row * width + len(before) + core - window.start
+            windows.append({"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)})
+            flat += ids.size
+        return {
+            "windows": windows,
+            "piece_index": torch.from_numpy(piece_index),
+            "piece_words": torch.from_numpy(
+                np.concatenate([e.piece_words + word_base[d] for d, e in enumerate(encoded)] or [piece_index])
+            ),
+            "shapes": torch.from_numpy(np.concatenate([e.shapes for e in encoded] or [piece_index])),
+            "gaps": torch.from_numpy(np.concatenate([e.gaps for e in encoded] or [piece_index])),
+            "texts": list(encoded),
+        }
+
+
+def _shape(word: str) -> int:
+    if not word[0].isalnum():
+        return SHAPES.index("sign")
+    letters = [c for c in word if not c.isdigit()]
+    digits = len(letters) < len(word)
+    if not letters:
+        return SHAPES.index("digits")
+    if digits:
+        return SHAPES.index("UPPER1" if any(c.isupper() for c in letters) else "lower1")
+    upper = sum(c.isupper() for c in letters)
+    if upper == 0:
+        return SHAPES.index("lower")
+    if upper == len(letters):
+        return SHAPES.index("UPPER" if upper > 1 else "single capital")
+    return SHAPES.index("Capital" if upper == 1 and letters[0].isupper() else "mIXed")
+
+
+def _layout(text: str, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gap before [N], sentence [N] and line [N] of each word."""
+    gaps = np.zeros(len(offsets), dtype=np.int64)
+    sentences = np.zeros(len(offsets), dtype=np.int64)
+    lines = np.zeros(len(offsets), dtype=np.int64)
+    sentence = line = last_end = 0
+    ended = False  # a full stop stands between the last word of letters and here
+    before = ""  # that last word
+    for i, (start, end) in enumerate(offsets):
+        between, word = text[last_end:start], text[start:end]
+        breaks = between.count("\n") + between.count("\r") - between.count("\r\n")
+        gaps[i] = min(breaks + 1, 3) if breaks else int(bool(between))
+        if i and (breaks or (ended and between and (word[0].isupper() or word[0].isdigit()))):
+            sentence += 1
+            ended = False
+        line += breaks if i else 0
+        if word in ".!?":
+            # A short capitalised word before the stop is an abbreviation: Inc., Ltd., U.S., Dr.
+            ended = not (word == "." and before[:1].isupper() and len(before) <= 3)
+        elif word not in _CLOSING:
+            ended, before = False, word
+        sentences[i], lines[i] = sentence, line
+        last_end = end
+    return gaps, sentences, lines

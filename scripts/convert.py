@@ -1,0 +1,42 @@
+"""Make a data set (Parquet with a card, for `datasets.load_dataset`) of annotated documents.
+
+Inputs are Label Studio exports (.json), JSON lines (.jsonl, .jsonl.gz) and data sets. Documents that have a split
+keep it; the others get one, in which documents of one group and near-duplicates never fall apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pharmatriples.dataset import read_documents, to_dataset, write_dataset
+from pharmatriples.schema import Schema
+from pharmatriples.splits import assign_splits, leaks
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="export, JSON lines, or folder with a data set")
+    parser.add_argument("-o", "--output", required=True, metavar="OUTDIR", help="folder to write")
+    parser.add_argument("--schema", default="configs/schema.yaml", help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=13, help="of the splits that are drawn; default: %(default)s")
+    options = parser.parse_args(arguments)
+    try:
+        schema = Schema.from_yaml(options.schema)
+        read = [document for path in options.inputs for document in read_documents(path, schema, report=print)]
+        documents = assign_splits(read, options.seed)
+        dataset, report = to_dataset(documents, schema)
+        write_dataset(dataset, schema, options.output)
+    except (ValueError, OSError) as error:
+        print(f"convert: {error}", file=sys.stderr)
+        return 2
+    print(report)
+    for pair in leaks(documents):
+        print(f"warning: {pair}; the splits that they were given leak")
+    print(f"{options.output}: {', '.join(f'{split} {rows.num_rows}' for split, rows in dataset.items())}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""The demo: train on data/ (once), read the releases in seeds/, show their records and write them to runs/demo/."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pharmatriples import load
+from pharmatriples.cli import write_results
+from pharmatriples.tables import print_table
+from pharmatriples.training import is_current, load_config, train
+
+ROOT = Path(__file__).parents[1]
+
+
+def main() -> int:
+    config = load_config(ROOT / "configs" / "demo.yaml")
+    folder = Path(config.output_dir)
+    try:
+        if is_current(config):
+            print(f"{folder}: the demo model is trained already; it is used again")
+        else:
+            print("Training the demo model; it is trained once, and a stopped training goes on where it was")
+            train(config, resume=True, overwrite=True)
+        extract = load(folder)
+        seeds = sorted((ROOT / "seeds").glob("*.txt"))
+        texts = [path.read_bytes().decode("utf-8") for path in seeds]
+        results = [
+            {"id": path.stem, "text": text, **result}
+            for path, text, result in zip(seeds, texts, extract(texts), strict=True)
+        ]
+        for format_ in ("jsonl", "csv", "html"):
+            write_results(results, folder / f"seeds.{format_}", format_)
+    except (ValueError, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("demo: stopped; `make demo` goes on", file=sys.stderr)
+        return 130
+    print_table(results, sys.stdout)
+    print(f"Written: {folder}/seeds.jsonl, {folder}/seeds.csv, {folder}/seeds.html")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

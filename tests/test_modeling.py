@@ -1,0 +1,113 @@
+"""The model: shapes, independence from the batch, and that every head learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pharmatriples import Schema
+from pharmatriples.configuration import TriplesConfig
+from pharmatriples.decoding import Spans
+from pharmatriples.features import Collator, example
+from pharmatriples.modeling import TriplesModel, match
+from pharmatriples.prediction import predict
+from pharmatriples.training import evaluate_model
+from tiny import SCHEMA, acme, tiny_encoder_config, tiny_model, tiny_tokenizer, tiny_windower
+
+
+def test_an_overfitted_model_predicts_its_document_also_after_save_and_load(tmp_path: Path) -> None:
+    document = acme()
+    model = tiny_model().train()
+    windower = tiny_windower(model)
+    batch = Collator(windower, 1024)([example(document, windower, SCHEMA)])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        model(**batch).loss.backward()
+        optimizer.step()
+    model.eval()
+    scores = evaluate_model(model, windower, [document])
+    assert scores.flat() == pytest.approx(dict.fromkeys(scores.flat(), 1.0))
+
+    model.save_pretrained(tmp_path)
+    loaded = TriplesModel.from_pretrained(tmp_path)
+    assert next(predict(loaded, windower, [document.text])) == next(predict(model, windower, [document.text]))
+    assert loaded.schema == model.schema
+    assert list(loaded.schema.entities) == list(SCHEMA.entities)  # config.json sorts keys; label ids must not move
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+    model = tiny_model().train()
+    windower = tiny_windower(model)
+    batch = Collator(windower, 1024)([example(acme(), windower, SCHEMA)])
+    model(**batch).loss.backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_the_states_of_a_text_do_not_depend_on_the_batch() -> None:
+    model = tiny_model()
+    windower = tiny_windower(model)
+    texts = [acme().text, "fda " * 70, "", "NMPA"]
+    together = model(**windower.batch([windower.encode(t) for t in texts], 64)).tag_logits
+    alone = [model(**windower.batch([windower.encode(t)], 64)).tag_logits for t in texts]
+    assert torch.allclose(together, torch.cat(alone), atol=1e-5)
+    assert together.shape == (sum(len(windower.encode(t)) for t in texts), len(SCHEMA.tags))
+
+
+def test_a_schema_without_relations_attributes_or_aliases_trains() -> None:
+    schema = Schema.from_dict({"name": "names", "version": 1, "entities": {"Chemical": "", "Disease": ""}})
+    model = tiny_model(schema).train()
+    windower = tiny_windower(model)
+    document = acme()
+    plain = document.from_dict(
+        {
+            "id": "x",
+            "text": document.text,
+            "mentions": [{"start": 0, "end": 4, "type": "Chemical", "entity": "c1"}],
+        }
+    )
+    loss = model(**Collator(windower, 1024)([example(plain, windower, schema)])).loss
+    loss.backward()
+    assert loss.item() > 0
+    assert next(predict(model.eval(), windower, [document.text])).text == document.text
+
+
+def test_a_configuration_without_a_schema_is_refused() -> None:
+    with pytest.raises(ValueError, match="holds no schema"):
+        TriplesModel(TriplesConfig(encoder_config=tiny_encoder_config()))
+
+
+def test_a_predicted_mention_stands_for_the_gold_one_that_it_shares_most_words_with() -> None:
+    def spans(*rows: tuple[int, int, int]) -> Spans:
+        table = np.array(rows).reshape(-1, 3)
+        return Spans(table[:, 0], table[:, 1], table[:, 2], np.ones(len(table)))
+
+    gold = spans((0, 1, 0), (2, 5, 0), (7, 7, 1))
+    predicted = spans((1, 4, 0), (7, 7, 0), (6, 8, 1), (9, 9, 1))
+    assert match(predicted, gold).tolist() == [1, -1, 2, -1]
+    assert match(predicted, spans()).tolist() == [-1] * 4
+
+
+def test_training_targets_name_the_mentions_that_words_cannot_hold() -> None:
+    document = acme().from_dict(
+        {
+            "id": "cut",
+            "text": "AxB and Cd",
+            "mentions": [
+                {"start": 0, "end": 1, "type": "TARGET", "entity": "a"},
+                {"start": 2, "end": 3, "type": "TARGET", "entity": "b"},
+                {"start": 8, "end": 10, "type": "TARGET", "entity": "c"},
+            ],
+            "relations": [],
+        }
+    )
+    made = example(document, tiny_windower(tiny_model()), SCHEMA)
+    assert made.misaligned == ("cut: TARGET 'A' at [0, 1)",)
+    assert made.lost == ("cut: TARGET 'B' at [2, 3)",)
+    assert made.targets.entities.tolist() == [0, 1]
+
+
+def test_the_tokenizer_of_the_tests_is_a_fast_one() -> None:
+    assert tiny_tokenizer().is_fast

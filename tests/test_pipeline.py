@@ -1,0 +1,158 @@
+"""The pipeline: the contract of its results, and what it does with unusual input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pharmatriples import Document, load
+from pharmatriples.pipeline import TriplesPipeline
+from tiny import SCHEMA, acme, tiny_model_dir
+from transformers import AutoModel, pipeline
+
+TEXTS = [acme().text[i:] for i in range(0, 90, 3)]
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model_dir(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def extract(model_dir: Path) -> TriplesPipeline:
+    return load(model_dir)
+
+
+def check(text: str, result: dict) -> None:
+    """The guarantees that hold for every text."""
+    assert json.loads(json.dumps(result)) == result
+    document = Document.from_dict({**result, "id": "x", "text": text}).check(SCHEMA)
+    for entity in result["entities"]:
+        assert entity["name"] in [m["text"] for m in entity["mentions"]]
+        assert all(text[m["start"] : m["end"]] == m["text"] for m in entity["mentions"])
+        assert all(0 <= m["score"] <= 1 for m in entity["mentions"])
+    for record in result["records"]:
+        assert record["evidence"]["text"] == text[record["evidence"]["start"] : record["evidence"]["end"]]
+        assert record["entity_ids"]["event"] in document.entities
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        acme().text,
+        "",
+        " ",
+        "😀\r\n👩‍🔬 NMPA\r\n\r\n\taccepted 𝔸\x00 X\u202eabc" * 20,
+        "x" * 5000,
+        "\ud800 lone \udfff surrogates",
+        "国家药品监督管理局受理了 NDA。",
+    ],
+    ids=["release", "empty", "blank", "signs", "one word", "surrogates", "ideographs"],
+)
+def test_the_guarantees_hold_for_any_text(extract: TriplesPipeline, text: str) -> None:
+    check(text, extract(text))
+
+
+def test_the_tiny_model_marks_something(extract: TriplesPipeline) -> None:
+    """Else the other tests of this file would show nothing."""
+    results = extract(TEXTS)
+    assert sum(len(r["entities"]) for r in results) > 50
+    assert sum(len(r["relations"]) for r in results) > 5
+
+
+def test_an_empty_text_gives_empty_lists(extract: TriplesPipeline) -> None:
+    assert extract("") == {"entities": [], "relations": [], "records": []}
+
+
+def test_results_do_not_depend_on_the_batch_or_the_order(extract: TriplesPipeline) -> None:
+    together = extract(TEXTS)
+    assert extract(TEXTS[::-1], batch_size=3)[::-1] == together
+    assert [extract(text) for text in TEXTS] == together
+
+
+def test_a_thousand_texts_come_back_in_order(extract: TriplesPipeline) -> None:
+    texts = [f"NMPA accepted X{i}." for i in range(1000)]
+    results = extract(texts)
+    assert len(results) == 1000
+    for i in (0, 31, 32, 500, 999):
+        assert results[i] == extract(texts[i])
+
+
+def test_a_text_of_two_hundred_thousand_characters_is_read_whole(extract: TriplesPipeline) -> None:
+    text = (acme().text + "\r\n") * 1900
+    result = extract(text)
+    assert len(text) > 200_000
+    check(text, result)
+    assert max(m["end"] for e in result["entities"] for m in e["mentions"]) > 199_000
+
+
+def test_an_iterator_gives_an_iterator_and_is_read_as_needed(extract: TriplesPipeline) -> None:
+    read = []
+
+    def texts():  # noqa: ANN202
+        for text in TEXTS:
+            read.append(text)
+            yield text
+
+    results = extract(texts(), batch_size=4)
+    first = next(results)
+    assert first == extract(TEXTS[0])
+    assert len(read) <= 8
+    assert len(list(results)) == len(TEXTS) - 1
+
+
+def test_an_empty_list_gives_an_empty_list(extract: TriplesPipeline) -> None:
+    assert extract([]) == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (["fine", None], "input 1 must be a str, found NoneType"),
+        (b"bytes", "found bytes"),
+        (3, "found int 3"),
+        ({"text": "x"}, "found dict"),
+    ],
+)
+def test_what_is_no_text_is_a_type_error_that_names_its_place(
+    extract: TriplesPipeline, inputs: object, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        extract(inputs)
+
+
+def test_a_threshold_keeps_what_is_at_least_as_probable(extract: TriplesPipeline) -> None:
+    kept = extract(TEXTS, threshold=0.9)
+    scores = [m["score"] for r in kept for e in r["entities"] for m in e["mentions"]]
+    assert scores
+    assert min(scores) >= 0.9
+    no_drugs = extract(TEXTS, threshold={"DRUG": 1.0})
+    assert not [e for r in no_drugs for e in r["entities"] if e["type"] == "DRUG" and e["score"] < 1.0]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "message"),
+    [({"DRUGS": 0.5}, "unknown type 'DRUGS'"), (1.5, "from 0 to 1, found 1.5"), ({"DRUG": "x"}, "for DRUG")],
+)
+def test_a_threshold_that_means_nothing_is_refused(extract: TriplesPipeline, threshold: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        extract("x", threshold=threshold)
+
+
+def test_a_mistyped_argument_is_refused(extract: TriplesPipeline) -> None:
+    with pytest.raises(TypeError, match="unknown argument 'treshold'"):
+        extract("x", treshold=0.5)
+
+
+def test_the_stock_ways_of_transformers_load_the_same_model(model_dir: Path, extract: TriplesPipeline) -> None:
+    assert type(AutoModel.from_pretrained(model_dir)).__name__ == "TriplesModel"
+    stock = pipeline("pharmatriples", model=str(model_dir), pipeline_class=TriplesPipeline)
+    assert stock(TEXTS[0]) == extract(TEXTS[0])
+
+
+def test_a_folder_without_a_model_is_refused_with_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"config.json, model.safetensors, tokenizer.json missing"):
+        load(tmp_path)
+    with pytest.raises(ValueError, match="no such folder"):
+        load(tmp_path / "nowhere")

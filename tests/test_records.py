@@ -1,0 +1,80 @@
+"""Records: assembled from entities and relations."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from pharmatriples import Document, Mention, Relation
+from pharmatriples.records import record_tuples, records
+from tiny import acme
+
+
+def test_a_record_holds_what_the_relations_say() -> None:
+    (record,) = records(acme())
+    assert record == {
+        "drug": "ACM-101",
+        "targets": ["CD19"],
+        "indications": ["lupus nephritis"],
+        "organizations": ["Acme", "NMPA"],
+        "dates": ["May 2025"],
+        "event": "acceptance",
+        "status": "occurred",
+        "trigger": "accepted",
+        "score": 1.0,
+        "evidence": {"start": 0, "end": 76, "text": acme().text[:76]},
+        "entity_ids": {
+            "drug": "d1",
+            "targets": ["g1"],
+            "indications": ["i1"],
+            "event": "e1",
+            "organizations": ["o1", "o2"],
+            "dates": ["t1"],
+        },
+    }
+    assert json.loads(json.dumps(record)) == record
+
+
+def test_an_event_without_a_drug_is_a_record_without_a_drug_and_targets() -> None:
+    document = acme()
+    alone = replace(document, relations=tuple(r for r in document.relations if r.type != "event_drug"))
+    (record,) = records(alone)
+    assert record["drug"] is None
+    assert record["targets"] == []
+    assert record["indications"] == ["lupus nephritis"]
+
+
+def test_an_event_of_two_drugs_is_two_records() -> None:
+    document = acme()
+    second = Mention(105, 106, "DRUG", "d2")
+    both = replace(
+        document,
+        mentions=(*(m for m in document.mentions if m.type != "DATE"), second),
+        relations=(*(r for r in document.relations if r.type != "event_date"), Relation("event_drug", "e1", "d2", 0.5)),
+    )
+    first, other = records(both)
+    assert (first["drug"], other["drug"]) == ("ACM-101", "5")
+    assert other["targets"] == []
+    assert other["score"] == 0.5
+    assert record_tuples(both) == [("d1", "acceptance", "occurred", "i1"), ("d2", "acceptance", "occurred", "i1")]
+
+
+def test_evidence_spans_the_sentences_from_the_trigger_to_the_nearest_mention_of_the_drug() -> None:
+    text = "X1 is new. It rains.\nToday it was approved. That is good. X1 helps."
+    document = Document(
+        id="far",
+        text=text,
+        mentions=(
+            Mention(0, 2, "DRUG", "d1"),
+            Mention(34, 42, "EVENT", "e1", {"event_type": "approval", "status": "occurred"}),
+            Mention(58, 60, "DRUG", "d1"),
+        ),
+        relations=(Relation("event_drug", "e1", "d1"),),
+    )
+    (record,) = records(document)
+    assert record["evidence"]["text"] == "Today it was approved. That is good. X1 helps."
+
+
+def test_a_document_of_another_schema_has_no_records() -> None:
+    assert records(Document("x", "aspirin", (Mention(0, 7, "Chemical", "c1"),))) == []
+    assert records(Document("x", "")) == []

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import pytest
+from pharmatriples.tables import COLUMNS, print_table, record_rows, write_csv
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    return {
+        "drug": "ACM-101",
+        "targets": ["CD19", "CD20"],
+        "indications": ["lupus nephritis", "myasthenia gravis"],
+        "event": "acceptance",
+        "status": "occurred",
+        "trigger": "accepted",
+        "organizations": ["NMPA", "Acme"],
+        "dates": ["May 2025"],
+        "score": 0.93,
+        "evidence": {"start": 7, "end": 61, "text": "..."},
+    } | changes
+
+
+def result(*records: dict[str, Any], id_: str = "a") -> dict[str, Any]:
+    return {"id": id_, "text": "", "entities": [], "relations": [], "records": list(records)}
+
+
+BARE = record(drug=None, targets=[], indications=[], organizations=[], dates=[])
+
+
+class TestRecordRows:
+    def test_a_record_is_a_row_for_each_target_and_indication(self) -> None:
+        rows = record_rows(result(record()))
+        assert [(row["target"], row["indication"]) for row in rows] == [
+            ("CD19", "lupus nephritis"),
+            ("CD19", "myasthenia gravis"),
+            ("CD20", "lupus nephritis"),
+            ("CD20", "myasthenia gravis"),
+        ]
+        assert rows[0] == {
+            **{"id": "a", "drug": "ACM-101", "target": "CD19", "indication": "lupus nephritis"},
+            **{"event": "acceptance", "status": "occurred", "trigger": "accepted"},
+            **{"organizations": "NMPA; Acme", "dates": "May 2025", "score": 0.93, "start": 7, "end": 61},
+        }
+
+    def test_a_record_without_target_and_indication_is_one_row_with_none_there(self) -> None:
+        (row,) = record_rows(result(BARE))
+        assert {key for key, value in row.items() if value is None} == {
+            *("drug", "target", "indication", "organizations", "dates")
+        }
+
+    def test_the_columns_are_those_of_the_design_in_their_order(self) -> None:
+        (row,) = record_rows(result(BARE))
+        assert tuple(row) == COLUMNS
+
+    def test_a_release_without_records_has_no_rows(self) -> None:
+        assert record_rows(result()) == []
+
+
+class TestCsv:
+    def test_what_is_written_reads_back_the_same(self) -> None:
+        nasty = record(drug='A "B", C\nD', targets=[], indications=["α;β"], trigger="=1+1")
+        out = io.StringIO()
+        write_csv([result(nasty), result(), result(BARE, id_="b")], out)
+        rows = list(csv.DictReader(io.StringIO(out.getvalue(), newline="")))
+        assert [row["id"] for row in rows] == ["a", "b"]
+        assert rows[0]["drug"] == 'A "B", C\nD'
+        assert rows[0]["indication"] == "α;β"
+        assert rows[0]["trigger"] == "=1+1"
+        assert rows[1]["drug"] == ""
+
+    def test_no_results_are_a_header(self) -> None:
+        out = io.StringIO()
+        write_csv([], out)
+        assert out.getvalue() == ",".join(COLUMNS) + "\n"
+
+
+def printed(*results: dict[str, Any], width: int) -> str:
+    out = io.StringIO()
+    print_table(results, out, width)
+    return out.getvalue()
+
+
+class TestPrintTable:
+    LONG = record(
+        drug="zanidatamab zovodotin",
+        indications=["platinum-resistant recurrent epithelial ovarian cancer"],
+        trigger="BREAKTHROUGH-THERAPY-DESIGNATED",
+        organizations=["National Medical Products Administration", "Jiangsu Hansoh Pharmaceutical Group Co., Ltd."],
+    )
+
+    @pytest.mark.parametrize("width", [48, 80, 111, 125, 140, 160, 200, 300])
+    def test_every_word_is_whole_and_every_line_fits(self, width: int) -> None:
+        text = printed(result(self.LONG, record(), BARE), width=width)
+        assert max(map(len, text.splitlines())) <= width
+        names = [self.LONG["drug"], *self.LONG["indications"], self.LONG["trigger"], *self.LONG["organizations"]]
+        assert {word for name in names for word in name.split()} <= set(text.split())
+
+    def test_a_wide_terminal_shows_a_record_in_a_line_and_a_narrow_one_in_a_block(self) -> None:
+        one = record(targets=["CD19"], indications=["gout"], organizations=["NMPA"])
+        wide = [line.split() for line in printed(result(one), width=160).splitlines()]
+        assert ["ACM-101", "CD19", "gout", "acceptance,", "occurred", "accepted", "NMPA", "May", "2025", "0.93"] in wide
+        narrow = [line.split() for line in printed(result(one), width=60).splitlines()]
+        assert ["drug", "ACM-101"] in narrow
+        assert ["event", "acceptance,", "occurred"] in narrow
+
+    def test_each_release_has_its_heading_also_without_records(self) -> None:
+        lines = printed(result(record(), id_="x y"), result(id_="b"), width=120).splitlines()
+        assert lines[0] == "x y  1 record"
+        assert "b  0 records" in lines
+
+    def test_brackets_are_no_markup(self) -> None:
+        assert "[bold]X[/bold]" in printed(result(record(drug="[bold]X[/bold]"), id_="[red]"), width=160)
+
+    def test_a_release_cannot_steer_the_terminal(self) -> None:
+        text = printed(result(record(drug="A\x1b[31mB\x07\nC"), id_="a\x1b]0;b"), width=160)
+        assert "\x1b" not in text
+        assert "\x07" not in text
+        assert "A [31mB C" in text
+
+    def test_releases_are_printed_as_they_come(self) -> None:
+        out = io.StringIO()
+
+        def results() -> Any:
+            yield result(record(), id_="first")
+            assert "first" in out.getvalue()
+
+        print_table(results(), out, 100)

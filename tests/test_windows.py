@@ -1,0 +1,112 @@
+"""Windows: every text is read whole, with offsets that hold, whatever is in it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pharmatriples.windows import GAPS, SHAPES, Windower
+from tiny import tiny_tokenizer
+
+WINDOWER = Windower(tiny_tokenizer(), window=32, stride=8)
+
+
+@given(st.text(st.characters(codec=None), max_size=300))
+@settings(max_examples=200, deadline=None)
+def test_words_and_windows_of_any_text_are_in_order_and_tile_it(text: str) -> None:
+    encoded = WINDOWER.encode(text)
+    assert all(0 <= a < b <= len(text) for a, b in encoded.offsets)
+    assert (np.diff(encoded.offsets.reshape(-1)) >= 0).all()
+    cores = [p for w in encoded.windows for p in range(w.core_start, w.core_end)]
+    assert cores == list(range(len(encoded.pieces)))
+    for window in encoded.windows:
+        assert window.start <= window.core_start < window.core_end <= window.end
+        assert window.end - window.start <= 30
+    assert sorted(set(encoded.piece_words.tolist())) == list(range(len(encoded)))
+
+
+def test_a_piece_belongs_to_the_word_that_it_stands_in() -> None:
+    text = "BAT4406F for\r\nNMOSD 😀 anti-CD20"
+    encoded = WINDOWER.encode(text)
+    assert [text[a:b] for a, b in encoded.offsets] == ["BAT4406F", "for", "NMOSD", "😀", "anti", "-", "CD20"]
+    pieces = WINDOWER.tokenizer.convert_ids_to_tokens(encoded.pieces)
+    assert [p for p, w in zip(pieces, encoded.piece_words, strict=True) if w == 6] == ["c", "##d", "##2", "##0"]
+
+
+def test_a_windows_neighbour_shares_the_stride_and_each_piece_is_taken_where_it_has_context() -> None:
+    encoded = WINDOWER.encode("the nda " * 60)
+    for left, right in zip(encoded.windows, encoded.windows[1:], strict=False):
+        assert left.end - right.start >= 8
+        assert left.core_end - right.start >= 4
+        assert left.end - left.core_end >= 4
+
+
+def test_lengths_of_the_windows_of_a_text_are_nearly_equal() -> None:
+    lengths = [w.end - w.start for w in WINDOWER.encode("the nda " * 17).windows]
+    assert len(lengths) == 2
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_a_batch_brings_each_piece_back_to_its_place() -> None:
+    encoded = [WINDOWER.encode(text) for text in ("the nda " * 50, "", "fda", "acme said that " * 9)]
+    batch = WINDOWER.batch(encoded, budget=64)
+    flat = np.concatenate([w["input_ids"].numpy().reshape(-1) for w in batch["windows"]])
+    assert flat[batch["piece_index"]].tolist() == [p for e in encoded for p in e.pieces.tolist()]
+    assert len(batch["shapes"]) == sum(map(len, encoded))
+    assert all(w["input_ids"].numel() <= 64 for w in batch["windows"])
+    assert all((w["attention_mask"].sum(1) > 2).all() for w in batch["windows"])
+
+
+def test_special_tokens_in_a_text_are_text() -> None:
+    encoded = WINDOWER.encode("a [SEP] b")
+    assert WINDOWER.tokenizer.sep_token_id not in encoded.pieces.tolist()
+    assert len(encoded) == 5
+
+
+@pytest.mark.parametrize(
+    ("word", "shape"),
+    [
+        ("drug", "lower"),
+        ("Acme", "Capital"),
+        ("NMPA", "UPPER"),
+        ("A", "single capital"),
+        ("mAb", "mIXed"),
+        ("2025", "digits"),
+        ("q3", "lower1"),
+        ("HS20089", "UPPER1"),
+        ("(", "sign"),
+    ],
+)
+def test_the_shape_of_a_word(word: str, shape: str) -> None:
+    assert SHAPES[WINDOWER.encode(word).shapes[0]] == shape
+
+
+def test_sentences_lines_and_gaps() -> None:
+    encoded = WINDOWER.encode("Acme Inc. said so. It is true\nThe end\r\n\r\nx")
+    words = [encoded.text[a:b] for a, b in encoded.offsets]
+    by_word = dict(zip(words, encoded.sentences.tolist(), strict=True))
+    assert by_word["said"] == by_word["Acme"]  # Inc. ends no sentence
+    assert by_word["It"] == by_word["so"] + 1
+    assert by_word["The"] == by_word["true"] + 1
+    gaps = [GAPS[g] for g in encoded.gaps]
+    assert (gaps[words.index("The")], gaps[words.index("x")], gaps[words.index("said")]) == (
+        "line",
+        "paragraph",
+        "blank",
+    )
+    assert encoded.lines.tolist()[-1] == 3
+
+
+def test_a_stride_that_leaves_no_room_is_refused() -> None:
+    with pytest.raises(ValueError, match="stride of 30"):
+        Windower(tiny_tokenizer(), window=32, stride=30).encode("the nda")
+
+
+def test_a_very_long_text_is_tokenized_in_stretches_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "acme said that 😀 ACM-101 is approved\r\n" * 40
+    whole = WINDOWER.encode(text)
+    monkeypatch.setattr("pharmatriples.windows._STRETCH", 100)
+    parts = WINDOWER.encode(text)
+    assert parts.pieces.tolist() == whole.pieces.tolist()
+    assert parts.offsets.tolist() == whole.offsets.tolist()

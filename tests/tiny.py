@@ -1,0 +1,115 @@
+"""A random two-layer model built in memory, for tests that need a model but not its judgement."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+
+import torch
+from pharmatriples import Document, Mention, Relation, Schema
+from pharmatriples.configuration import TriplesConfig
+from pharmatriples.modeling import TriplesModel
+from pharmatriples.windows import Windower
+from transformers import BertConfig, BertTokenizer, set_seed
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = Schema.from_yaml(ROOT / "configs" / "schema.yaml")
+_WORDS = ["the", "nmpa", "fda", "accepted", "approved", "its", "nda", "for", "in", "acme", "said", "that", "lupus"]
+
+
+def tiny_tokenizer() -> BertTokenizer:
+    """An uncased word-piece tokenizer that knows single characters and a few words."""
+    signs = string.ascii_lowercase + string.digits + string.punctuation
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS, *signs, *(f"##{c}" for c in signs)]
+    return BertTokenizer(vocab={piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, do_lower_case=True)
+
+
+def tiny_encoder_config() -> BertConfig:
+    return BertConfig(
+        vocab_size=len(tiny_tokenizer()),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        attention_probs_dropout_prob=0.0,
+        hidden_dropout_prob=0.0,
+    )
+
+
+def tiny_model(schema: Schema = SCHEMA, window: int = 32, stride: int = 8, seed: int = 0) -> TriplesModel:
+    """The model in eval mode; its windows are short, so that small texts have several."""
+    set_seed(seed)
+    config = TriplesConfig(
+        encoder_config=tiny_encoder_config(),
+        schema=schema.to_json(),
+        window=window,
+        stride=stride,
+        mention_size=32,
+        pair_size=16,
+    )
+    return TriplesModel(config).eval()
+
+
+def tiny_windower(model: TriplesModel) -> Windower:
+    return Windower(tiny_tokenizer(), model.config.window, model.config.stride)
+
+
+def tiny_model_dir(path: Path, schema: Schema = SCHEMA, seed: int = 0) -> Path:
+    """Save such a model with its tokenizer into a folder and return the folder.
+
+    Its tag biases are set so that it marks many mentions: a test of what comes after needs some.
+    """
+    model = tiny_model(schema, seed=seed)
+    with torch.no_grad():
+        model.tagger.weight *= 40
+        model.relation_head.score.bias += 1.0
+    model.save_pretrained(path)
+    tiny_tokenizer().save_pretrained(path)
+    return path
+
+
+def tiny_encoder_dir(path: Path) -> Path:
+    """A bare encoder with its tokenizer, as a hub id would give it: what training starts from."""
+    from transformers import BertModel
+
+    set_seed(0)
+    BertModel(tiny_encoder_config()).save_pretrained(path)
+    tiny_tokenizer().save_pretrained(path)
+    return path
+
+
+def acme() -> Document:
+    """A small release with every kind of annotation in it."""
+    text = "Acme said that the NMPA has accepted its NDA for ACM-101 in lupus nephritis. ACM-101 binds CD19. (May 2025)"
+
+    def mention(wording: str, type_: str, entity: str, nth: int = 0, **attributes: str) -> Mention:
+        start = -1
+        for _ in range(nth + 1):
+            start = text.index(wording, start + 1)
+        return Mention(start, start + len(wording), type_, entity, attributes)
+
+    return Document(
+        id="acme",
+        text=text,
+        mentions=(
+            mention("Acme", "ORGANIZATION", "o1"),
+            mention("NMPA", "ORGANIZATION", "o2"),
+            mention("accepted", "EVENT", "e1", event_type="acceptance", status="occurred"),
+            mention("ACM-101", "DRUG", "d1"),
+            mention("lupus nephritis", "INDICATION", "i1"),
+            mention("ACM-101", "DRUG", "d1", nth=1),
+            mention("CD19", "TARGET", "g1"),
+            mention("May 2025", "DATE", "t1"),
+        ),
+        relations=(
+            Relation("targets", "d1", "g1"),
+            Relation("treats", "d1", "i1"),
+            Relation("event_drug", "e1", "d1"),
+            Relation("event_indication", "e1", "i1"),
+            Relation("event_organization", "e1", "o1"),
+            Relation("event_organization", "e1", "o2"),
+            Relation("event_date", "e1", "t1"),
+        ),
+        split="train",
+    )
