@@ -46,7 +46,7 @@ class EncodedText:
         gaps: [N] index into GAPS; what stands between the word before and this one.
         sentences: [N] number of the word's sentence; lines: [N] number of its line.
         pieces: [T] ids for the encoder, without special tokens.
-        piece_words: [T] the word of each piece.
+        piece_words: [T] the word of each piece; -1 for a line break.
         windows: overlapping windows whose cores tile the pieces.
     """
 
@@ -97,43 +97,54 @@ class Windower:
         """Words, pieces and windows of a text of any length; an empty text has none of them."""
         offsets = np.array(word_spans(text), dtype=np.int64).reshape(-1, 2)
         pieces, starts = self._pieces(text)
-        piece_words = np.searchsorted(offsets[:, 0], starts, side="right") - 1
+        real = starts >= 0
         # Words that the tokenizer drops (control characters) have no state, so no head may see them.
-        kept, piece_words = np.unique(piece_words, return_inverse=True)
+        kept, words = np.unique(np.searchsorted(offsets[:, 0], starts[real], side="right") - 1, return_inverse=True)
+        piece_words = np.full(len(pieces), -1, dtype=np.int64)
+        piece_words[real] = words
         offsets = offsets[kept]
         shapes = np.fromiter((_shape(text[a:b]) for a, b in offsets), dtype=np.int64, count=len(offsets))
         gaps, sentences, lines = _layout(text, offsets)
         return EncodedText(text, offsets, shapes, gaps, sentences, lines, pieces, piece_words, self._cut(len(pieces)))
 
     def _pieces(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        """Ids [T] and first characters [T] of the pieces of a text."""
-        # A lone surrogate cannot be encoded as UTF-8; a replacement of one code point keeps the offsets.
-        clean = _SURROGATE.sub("\ufffd", text)
+        """Ids [T] and first characters [T] of the pieces of a text; a line break is one separator, at -1.
+
+        The encoders were trained on running text and drop line breaks; a separator lets them see where a title,
+        a heading or a list item ends.
+        """
+        lines: list[tuple[int, str]] = []
+        base = 0
+        for line in _SURROGATE.sub("\ufffd", text).split("\n"):
+            if not line.isspace():
+                lines += [(base + at, line[at : at + _STRETCH]) for at in range(0, len(line), _STRETCH)]
+            base += len(line) + 1
+        if not lines:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        encoded = self.tokenizer(
+            [line for _, line in lines],
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            split_special_tokens=True,
+            verbose=False,
+        )
         ids: list[int] = []
         starts: list[int] = []
-        at = 0
-        while at < len(clean):
-            end = len(clean)
-            if end - at > _STRETCH:
-                blank = max(clean.rfind(" ", at + 1, at + _STRETCH), clean.rfind("\n", at + 1, at + _STRETCH))
-                end = blank if blank > at else at + _STRETCH
-            encoded = self.tokenizer(
-                clean[at:end],
-                add_special_tokens=False,
-                return_offsets_mapping=True,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                split_special_tokens=True,
-                verbose=False,
-            )
-            for id_, (start, stop) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        for (base, line), line_ids, offsets in zip(
+            lines, encoded["input_ids"], encoded["offset_mapping"], strict=True
+        ):
+            if ids and "\n" in text[base - 1 : base]:
+                ids.append(self.tokenizer.sep_token_id)
+                starts.append(-1)
+            for id_, (start, stop) in zip(line_ids, offsets, strict=True):
                 # Some tokenizers count the blank before a word into its first piece.
-                while start < stop and clean[at + start].isspace():
+                while start < stop and line[start].isspace():
                     start += 1
                 if start < stop:
                     ids.append(id_)
-                    starts.append(at + start)
-            at = end
+                    starts.append(base + start)
         return np.array(ids, dtype=np.int64), np.array(starts, dtype=np.int64)
 
     def _cut(self, count: int) -> tuple[Window, ...]:
@@ -160,7 +171,7 @@ class Windower:
 
         Returns:
             windows: list of {"input_ids": [w, l], "attention_mask": [w, l]}.
-            piece_index: [T] place of each piece of all texts in the concatenated, flattened windows.
+            piece_index: [T] place of each piece of a word in the concatenated, flattened windows.
             piece_words: [T] its word, counted over all texts.
             shapes, gaps: [N] over all texts.
             texts: the encoded texts themselves.
@@ -195,12 +206,12 @@ class Windower:
                 piece_index[piece_base[d] + core] = flat + row * width + len(before) + core - window.start
             windows.append({"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)})
             flat += ids.size
+        own = np.concatenate([e.piece_words for e in encoded] or [piece_index])
+        piece_words = own + np.repeat(word_base[:-1], np.diff(piece_base))
         return {
             "windows": windows,
-            "piece_index": torch.from_numpy(piece_index),
-            "piece_words": torch.from_numpy(
-                np.concatenate([e.piece_words + word_base[d] for d, e in enumerate(encoded)] or [piece_index])
-            ),
+            "piece_index": torch.from_numpy(piece_index[own >= 0]),
+            "piece_words": torch.from_numpy(piece_words[own >= 0]),
             "shapes": torch.from_numpy(np.concatenate([e.shapes for e in encoded] or [piece_index])),
             "gaps": torch.from_numpy(np.concatenate([e.gaps for e in encoded] or [piece_index])),
             "texts": list(encoded),

