@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 from pharmatriples import load
-from pharmatriples.cli import write_results
-from pharmatriples.tables import print_table
+from pharmatriples.cli import write_results, writing
 from pharmatriples.training import is_current, load_config, train
 
 ROOT = Path(__file__).parents[1]
@@ -29,15 +28,17 @@ def main() -> int:
             {"id": path.stem, "text": text, **result}
             for path, text, result in zip(seeds, texts, extract(texts), strict=True)
         ]
+        types = list(extract.model.schema.entities)
         for format_ in ("jsonl", "csv", "html"):
-            write_results(results, folder / f"seeds.{format_}", format_)
+            with writing(folder / f"seeds.{format_}") as out:
+                write_results(results, out, format_, types)
+        write_results(results, sys.stdout, "table", types)
     except (ValueError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("demo: stopped; `make demo` goes on", file=sys.stderr)
         return 130
-    print_table(results, sys.stdout)
     print(f"Written: {folder}/seeds.jsonl, {folder}/seeds.csv, {folder}/seeds.html")
     return 0
 

@@ -131,9 +131,7 @@ def test_two_runs_give_the_same_model_and_a_finished_one_is_current(workspace: P
         train(first)
 
 
-def test_a_killed_run_goes_on_from_its_last_whole_checkpoint_to_the_same_model(
-    workspace: Path, tmp_path: Path
-) -> None:
+def test_a_killed_run_goes_on_from_its_last_whole_checkpoint_to_the_same_model(workspace: Path, tmp_path: Path) -> None:
     whole = config(workspace, tmp_path / "whole", epochs=6.0)
     train(whole)
     killed = config(workspace, tmp_path / "killed", epochs=6.0)

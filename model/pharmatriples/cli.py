@@ -115,24 +115,29 @@ def _extract(options: argparse.Namespace) -> int:
         return 2
     extract = _load(options)
     results = _results(extract, chain([first], releases))
-    with _writing(options.output) as out:
-        if format_ == "jsonl":
-            for result in results:
-                out.write(json.dumps(result, ensure_ascii=False) + "\n")
-                out.flush()
-        elif format_ == "csv":
-            from .tables import write_csv
-
-            write_csv(results, out)
-        elif format_ == "html":
-            from .page import render_page
-
-            out.write(render_page(list(results), list(extract.model.schema.entities)))
-        else:
-            from .tables import print_table
-
-            print_table(results, out)
+    with writing(options.output) as out:
+        write_results(results, out, format_, list(extract.model.schema.entities))
     return 1 if refused else 0
+
+
+def write_results(results: Iterable[dict], out: TextIO, format_: str, types: Sequence[str]) -> None:
+    """Write results, which carry their id and text, in one of FORMATS; `types` are the entity types, for colours."""
+    if format_ == "jsonl":
+        for result in results:
+            out.write(json.dumps(result, ensure_ascii=False) + "\n")
+            out.flush()
+    elif format_ == "csv":
+        from .tables import write_csv
+
+        write_csv(results, out)
+    elif format_ == "html":
+        from .page import render_page
+
+        out.write(render_page(list(results), types))
+    else:
+        from .tables import print_table
+
+        print_table(results, out)
 
 
 def _format(options: argparse.Namespace) -> str:
@@ -266,7 +271,7 @@ def _unreadable(where: object, error: Exception) -> CommandError:
 
 
 @contextmanager
-def _writing(path: Path | None) -> Iterator[TextIO]:
+def writing(path: Path | None) -> Iterator[TextIO]:
     """Where to write: standard output, or a file that takes its name when all is written."""
     # Half a surrogate pair, which JSON lines may hold, is no UTF-8; its escape is JSON again.
     encoding: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}

@@ -100,7 +100,8 @@ def consistent(
     for i, word in enumerate(words):
         places.setdefault(word, []).append(i)
     inside = np.vstack([np.zeros(log_probs.shape[1]), np.cumsum(log_probs, axis=0)])
-    not_inside = np.append(np.log1p(-np.minimum(np.exp(log_probs[:, 2::2]), 1 - 1e-6)), np.zeros((1, len(named))), axis=0)
+    goes_on = np.minimum(np.exp(log_probs[:, 2::2]), 1 - 1e-6)
+    ends_there = np.vstack([np.log1p(-goes_on), np.zeros(len(named))])
 
     candidates = []
     wordings = {
@@ -112,11 +113,12 @@ def consistent(
         starts = np.array([i for i in places[wording[0]] if tuple(words[i : i + length]) == wording])
         ends = starts + length
         logs = log_probs[starts, 1 + 2 * type_] + inside[ends, 2 + 2 * type_] - inside[starts + 1, 2 + 2 * type_]
-        mean = float(np.exp(logs + not_inside[ends, type_]).mean())
+        mean = float(np.exp(logs + ends_there[ends, type_]).mean())
         if mean >= threshold:
             candidates.append((-length, -mean, int(starts[0]), int(type_), starts, np.exp(logs / length)))
     free = np.ones(count + 1, dtype=bool)
-    rows = list(zip(spans.first[~is_name], spans.last[~is_name], spans.types[~is_name], spans.scores[~is_name], strict=True))
+    others = spans.select(~is_name)
+    rows = list(zip(others.first, others.last, others.types, others.scores, strict=True))
     for first, last, _, _ in rows:
         free[first : last + 1] = False
     for length, mean, _, type_, starts, scores in sorted(candidates, key=lambda c: c[:4]):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,9 @@ def example(document: Document, windower: Windower, schema: Schema) -> Example:
         taken = last + 1
     table = np.array(rows, dtype=np.int64).reshape(-1, 4)
     attributes = {
-        name: np.array([labels.index(m.attributes[name]) if name in m.attributes else -100 for m in kept], dtype=np.int64)
-        for values in schema.attributes.values()
-        for name, labels in ((name, list(options)) for name, options in values.items())
+        name: np.array([labels.get(m.attributes.get(name, ""), -100) for m in kept], dtype=np.int64)
+        for own in schema.attributes.values()
+        for name, labels in ((name, {value: i for i, value in enumerate(values)}) for name, values in own.items())
     }
     return Example(
         text=text,
@@ -74,6 +75,41 @@ def example(document: Document, windower: Windower, schema: Schema) -> Example:
         misaligned=tuple(misaligned),
         lost=tuple(lost),
     )
+
+
+def swap_names(documents: Sequence[Document], schema: Schema, seed: int) -> list[Document]:
+    """Copies of the documents in which half of the names are those of other documents, of the same type.
+
+    So the model learns from the words around a name rather than the name (mention replacement, as in Dai and Adel
+    2020, section 3). Only entities whose mentions are all worded alike change: an abbreviation or a second name would
+    no longer fit.
+    """
+    random = Random(seed)
+    pool: dict[str, list[str]] = {type_: [] for type_ in schema.named_types}
+    for document in documents:
+        for entity in document.entities.values():
+            if entity.type in pool and len({document.wording(m).casefold() for m in entity.mentions}) == 1:
+                pool[entity.type].append(document.wording(entity.mentions[0]))
+    copies = []
+    for document in documents:
+        new: dict[str, str] = {}
+        for id_, entity in document.entities.items():
+            wordings = {document.wording(m).casefold() for m in entity.mentions}
+            if entity.type in pool and len(wordings) == 1 and random.random() < 0.5:
+                new[id_] = random.choice(pool[entity.type])
+        parts, mentions, at, length = [], [], 0, 0
+        for m in document.mentions:
+            wording = document.wording(m)
+            if m.entity in new:
+                wording = new[m.entity].upper() if wording.isupper() and len(wording) > 9 else new[m.entity]
+            between = document.text[at : m.start]
+            start = length + len(between)
+            mentions.append(replace(m, start=start, end=start + len(wording)))
+            parts += [between, wording]
+            at, length = m.end, start + len(wording)
+        text = "".join([*parts, document.text[at:]])
+        copies.append(replace(document, text=text, mentions=tuple(mentions)))
+    return copies
 
 
 class Collator:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +23,6 @@ from .decoding import Spans, decode_tags, name_groups
 from .pairs import ALIAS_FEATURES, RELATION_FEATURES, alias_pairs, relation_pairs
 from .schema import Schema
 from .windows import GAPS, SHAPES, EncodedText
-
 
 # Pairs that a head scores at once.
 PAIRS = 32_768
@@ -249,7 +247,8 @@ class TriplesModel(PreTrainedModel):
         scores = self._score(self.relation_head, vectors, pairs, features, (context, low, high))
         triples = np.stack([features[:, 0], entities[pairs[:, 0]], entities[pairs[:, 1]]], axis=1)
         triples, inverse = np.unique(triples, axis=0, return_inverse=True)
-        return triples, _segment_logsumexp(scores, torch.from_numpy(inverse.reshape(-1)).to(scores.device), len(triples))
+        segments = torch.from_numpy(inverse.reshape(-1)).to(scores.device)
+        return triples, _segment_logsumexp(scores, segments, len(triples))
 
     def _score(
         self,

@@ -119,9 +119,7 @@ def relation_pairs(
     return joined, np.concatenate(features).astype(np.int64), np.stack([low, high], axis=1)
 
 
-def _nearest(
-    spans: Spans, heads: np.ndarray, tails: np.ndarray, entities: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(spans: Spans, heads: np.ndarray, tails: np.ndarray, entities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each head and each entity of the tails, the place in `tails` of its nearest mention, and the distance.
 
     Args:
@@ -130,9 +128,7 @@ def _nearest(
     Returns:
         places and distances in words, both [A, entities of the tails].
     """
-    gap = np.maximum(
-        spans.first[tails] - spans.last[heads][:, None], spans.first[heads][:, None] - spans.last[tails]
-    )
+    gap = np.maximum(spans.first[tails] - spans.last[heads][:, None], spans.first[heads][:, None] - spans.last[tails])
     # The distance and the place in one number, so that one minimum per entity gives both.
     key = np.maximum(gap, 0) * len(tails) + np.arange(len(tails))
     starts = np.unique(entities[tails], return_index=True)[1]
@@ -179,7 +175,7 @@ def _likeness(one: str, other: str) -> int:
 
 
 def _bracketed(spans: Spans, groups: np.ndarray, text: EncodedText) -> set[tuple[int, int]]:
-    """Pairs of groups, the smaller first, of which a mention of one stands in a bracket right after one of the other."""
+    """Pairs of groups, the smaller first: a mention of one stands in a bracket right after one of the other."""
     starts, ends = text.offsets[spans.first, 0], text.offsets[spans.last, 1]
     found = set()
     for m in range(len(spans) - 1):

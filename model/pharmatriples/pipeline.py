@@ -14,6 +14,7 @@ from .documents import Document
 from .modeling import TriplesModel, quiet
 from .prediction import predict
 from .records import records
+from .schema import Schema
 from .windows import Windower
 
 TASK = "pharmatriples"
@@ -31,13 +32,17 @@ class TriplesPipeline(Pipeline):
         threshold: smallest probability of what is kept: one number, or a mapping of entity and relation types.
     """
 
-    _load_processor = False
-    _load_image_processor = False
-    _load_feature_extractor = False
-    _load_tokenizer = True
+    _load_processor: Any = False
+    _load_image_processor: Any = False
+    _load_feature_extractor: Any = False
+    _load_tokenizer: Any = True
 
     def __init__(
-        self, *args: Any, batch_size: int = BATCH_SIZE, threshold: float | Mapping[str, float] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        batch_size: int = BATCH_SIZE,
+        threshold: float | Mapping[str, float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         if not isinstance(batch_size, int) or batch_size < 1:
@@ -46,7 +51,7 @@ class TriplesPipeline(Pipeline):
         self.thresholds = self._thresholds(threshold)
         self.windower = Windower(self.tokenizer, self.model.config.window, self.model.config.stride)
 
-    def __call__(self, inputs: str | Iterable[str], **kwargs: Any) -> dict[str, Any] | list[dict[str, Any]] | Iterator:
+    def __call__(self, inputs: str | Iterable[str], **kwargs: Any) -> Any:  # type: ignore[override]
         """Result dicts as the README describes them.
 
         Args:
@@ -81,7 +86,7 @@ class TriplesPipeline(Pipeline):
         own = dict(self.model.config.thresholds or {})
         if threshold is None:
             return own
-        schema = self.model.schema
+        schema: Schema = self.model.schema  # type: ignore[assignment]
         names = [*schema.entities, *schema.relations]
         given = dict.fromkeys(names, threshold) if isinstance(threshold, (int, float)) else dict(threshold)
         for name, value in given.items():
@@ -92,16 +97,16 @@ class TriplesPipeline(Pipeline):
         return own | given
 
     # The base class asks for these four; one call of `predict` does their work on whole batches of documents.
-    def _sanitize_parameters(self) -> tuple[dict, dict, dict]:
+    def _sanitize_parameters(self) -> tuple[dict, dict, dict]:  # type: ignore[override]
         return {}, {}, {}
 
-    def preprocess(self, inputs: str) -> Any:
+    def preprocess(self, inputs: str) -> Any:  # type: ignore[override]
         return inputs
 
-    def _forward(self, inputs: str) -> Any:
+    def _forward(self, inputs: str) -> Any:  # type: ignore[override]
         return next(predict(self.model, self.windower, [inputs], 1, self.thresholds))
 
-    def postprocess(self, outputs: Document) -> dict[str, Any]:
+    def postprocess(self, outputs: Document) -> dict[str, Any]:  # type: ignore[override]
         return result(outputs)
 
 
@@ -122,9 +127,7 @@ def result(document: Document) -> dict[str, Any]:
             }
             for entity in document.entities.values()
         ],
-        "relations": [
-            {"type": r.type, "head": r.head, "tail": r.tail, "score": r.score} for r in document.relations
-        ],
+        "relations": [{"type": r.type, "head": r.head, "tail": r.tail, "score": r.score} for r in document.relations],
         "records": records(document),
     }
 
@@ -160,15 +163,14 @@ def load(
     try:
         config = AutoConfig.from_pretrained(name, **kwargs)
     except OSError as error:
-        raise ValueError(f"{name}: neither a folder nor a model that the hub gives: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{name}: neither a folder nor a model that the hub gives: {reason}") from None
     if config.model_type != TriplesConfig.model_type:
         raise ValueError(f"{name}: a model of type {config.model_type!r}, not {TriplesConfig.model_type!r}")
     with quiet():
         loaded = TriplesModel.from_pretrained(name, config=config, dtype=dtype, **kwargs)
     tokenizer = AutoTokenizer.from_pretrained(name, **kwargs)
-    return TriplesPipeline(
-        model=loaded, tokenizer=tokenizer, device=device, batch_size=batch_size, threshold=threshold
-    )
+    return TriplesPipeline(model=loaded, tokenizer=tokenizer, device=device, batch_size=batch_size, threshold=threshold)
 
 
 def _checked(texts: Iterable[Any]) -> Iterator[str]:

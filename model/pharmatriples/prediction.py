@@ -35,8 +35,7 @@ def predict(
     """
     number = 0
     for chunk in _chunks(texts, batch_size):
-        for document in _predict_chunk(model, windower, chunk, thresholds or {}, number):
-            yield document
+        yield from _predict_chunk(model, windower, chunk, thresholds or {}, number)
         number += len(chunk)
 
 

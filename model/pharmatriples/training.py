@@ -25,7 +25,7 @@ from .configuration import TriplesConfig
 from .dataset import read_documents
 from .documents import Document
 from .evaluation import Scores, evaluate
-from .features import Collator, Example, example
+from .features import Collator, Example, example, swap_names
 from .modeling import TriplesModel, quiet
 from .prediction import predict
 from .schema import Schema
@@ -56,6 +56,8 @@ class TrainingConfig:
         token_budget: padded pieces in one forward of the encoder.
         precision: fp32, bf16 (autocast), or auto: bf16 where a short measurement finds it faster.
         window, stride, mention_size, pair_size, head_dropout, tag_weight: see `TriplesConfig`.
+        swapped_copies: copies of the train split in which names are swapped, see `features.swap_names`. An epoch passes
+            over the copies, too.
         encoder_dropout: dropout of the encoder's hidden states.
     """
 
@@ -77,6 +79,7 @@ class TrainingConfig:
     mention_size: int = 256
     pair_size: int = 128
     head_dropout: float = 0.2
+    swapped_copies: int = 0
     encoder_dropout: float = 0.0
     tag_weight: float = 2.0
     seed: int = 13
@@ -132,7 +135,7 @@ def _typed(value: Any, kind: str, where: str) -> Any:
             value = float(value)
         except ValueError:
             raise TrainingError(f"{where} must be a number, found {value!r}") from None
-    accepted = {"str": str, "int": int, "float": (int, float)}[kind]
+    accepted: Any = {"str": str, "int": int, "float": (int, float)}[kind]
     if not isinstance(value, accepted) or isinstance(value, bool):
         name = {"str": "a text", "int": "a whole number", "float": "a number"}[kind]
         raise TrainingError(f"{where} must be {name}, found {value!r}")
@@ -212,9 +215,10 @@ class TriplesTrainer(Trainer):
         self.config = config
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        trained: Any = model or self.model
         if self.optimizer is None:
             groups: dict[tuple[bool, bool], list[Any]] = {}
-            for name, parameter in self.model.named_parameters():
+            for name, parameter in trained.named_parameters():
                 key = (name.startswith("encoder."), parameter.ndim > 1)
                 groups.setdefault(key, []).append(parameter)
             self.optimizer = torch.optim.AdamW(
@@ -232,7 +236,9 @@ class TriplesTrainer(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Scores on the documents of `eval_dataset` by `pharmatriples.evaluation`, with the prefix `eval_`."""
-        metrics = evaluate_model(self.model, self.windower, self.eval_dataset).flat("eval_")
+        model: Any = self.model
+        documents: Any = self.eval_dataset
+        metrics = evaluate_model(model, self.windower, documents).flat("eval_")
         metrics["eval_score"] = sum(metrics[f"eval_{name}_f1"] for name in ("mentions", "relations", "records")) / 3
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -269,6 +275,9 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     model, windower = new_model(config, schema)
     examples = [example(d, windower, schema) for d in documents["train"]]
     report_alignment(examples)
+    for copy in range(config.swapped_copies):
+        swapped = swap_names(documents["train"], schema, seed=config.seed + copy)
+        examples += [example(d, windower, schema) for d in swapped]
     record = _record(config, documents)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and fast_bf16())
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -300,8 +309,8 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
             report_to="none",
             seed=config.seed,
         ),
-        train_dataset=examples,  # type: ignore[arg-type]  # a list is a map-style data set
-        eval_dataset=documents["validation"],  # type: ignore[arg-type]
+        train_dataset=examples,
+        eval_dataset=documents["validation"],
         data_collator=Collator(windower, config.token_budget),
     )
     checkpoint = _prepare(partial, record, resume) if trainer.is_world_process_zero() else None

@@ -95,7 +95,7 @@ class Windower:
 
     def encode(self, text: str) -> EncodedText:
         """Words, pieces and windows of a text of any length; an empty text has none of them."""
-        offsets = np.array(word_spans(text), dtype=np.int64).reshape(-1, 2)
+        offsets: np.ndarray = np.array(word_spans(text), dtype=np.int64).reshape(-1, 2)
         pieces, starts = self._pieces(text)
         real = starts >= 0
         # Words that the tokenizer drops (control characters) have no state, so no head may see them.
@@ -132,9 +132,7 @@ class Windower:
         )
         ids: list[int] = []
         starts: list[int] = []
-        for (base, line), line_ids, offsets in zip(
-            lines, encoded["input_ids"], encoded["offset_mapping"], strict=True
-        ):
+        for (base, line), line_ids, offsets in zip(lines, encoded["input_ids"], encoded["offset_mapping"], strict=True):
             if ids and "\n" in text[base - 1 : base]:
                 ids.append(self.tokenizer.sep_token_id)
                 starts.append(-1)

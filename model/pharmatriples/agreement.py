@@ -1,0 +1,421 @@
+"""Agreement of annotators: what their majority says, how often two say the same, and where they do not.
+
+How much two annotators agree is the F1 of one against the other, which does not depend on who is taken for gold.
+For mentions it is what kappa comes to when the words that nobody marks are many (Hripcsak and Rothschild 2005);
+for attributes, where every marked mention has a value, Cohen's kappa stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+from typing import Any, NamedTuple
+
+from sklearn.metrics import cohen_kappa_score
+
+from .documents import Document, Entity, Mention, Relation
+from .evaluation import ByLabel, Counts, Scores, evaluate, stand_ins
+from .schema import Schema
+
+Key = tuple[int, int, str]  # start, end and type of a mention
+
+
+class AgreementError(ValueError):
+    """Annotations that cannot be compared; the message names the task."""
+
+
+def by_annotator(documents: Iterable[Document]) -> dict[str, list[Document]]:
+    """Annotator -> his documents, each named as its task, of what `read_export` gives of tasks with several.
+
+    Their ids are `TASK@ANNOTATOR`; a document without an annotator is left out, because nobody else has read it.
+    """
+    found: dict[str, list[Document]] = {}
+    for document in documents:
+        # An address holds an @, too: the group, where it is the task, says which one divides.
+        task = document.group if document.id.startswith(f"{document.group}@") else document.id.partition("@")[0]
+        if task != document.id:
+            found.setdefault(document.id[len(task) + 1 :], []).append(replace(document, id=task))
+    return dict(sorted(found.items()))
+
+
+# --- the majority
+
+
+def majority(documents: Sequence[Document], schema: Schema) -> Document:
+    """What more than half of the annotators of one text say, whatever their order.
+
+    A mention is kept where more than half have it with this span and type. Each of its attributes has the value
+    of most of those (of equals, the first in the schema). Two mentions are joined where more than half of those
+    who have both join them, and so is what is joined to the same. A relation is kept where more than half have it
+    between entities of these mentions. Id, group, source and split are the first document's.
+
+    Raises:
+        AgreementError: there is no document, or the texts differ.
+        DocumentError: a document does not follow the schema.
+    """
+    if not documents:
+        raise AgreementError("a majority needs at least one document")
+    for document in documents:
+        if document.check(schema).text != documents[0].text:
+            raise AgreementError(f"documents {documents[0].id!r} and {document.id!r} have different texts")
+    marked = [{_key(m): m for m in document.mentions} for document in documents]
+    votes = Counter(key for own in marked for key in own)
+    kept = sorted(key for key, count in votes.items() if 2 * count > len(documents))
+    leaders = _leaders(kept, marked)
+    numbers: Counter[str] = Counter()
+    names: dict[Key, str] = {}
+    for key in kept:
+        if leaders[key] == key:
+            numbers[key[2]] += 1
+            names[key] = f"{key[2]}-{numbers[key[2]]}"
+    mentions = [Mention(*key, names[leaders[key]], _attributes(key, marked, schema)) for key in kept]
+    relations = Counter(
+        vote
+        for document, own in zip(documents, marked, strict=True)
+        for vote in _relation_votes(document, own, leaders)
+    )
+    links = sorted(vote for vote, count in relations.items() if 2 * count > len(documents))
+    return replace(
+        documents[0],
+        mentions=tuple(mentions),
+        relations=tuple(Relation(type_, names[head], names[tail]) for head, tail, type_ in links),
+    ).check(schema)
+
+
+def _key(mention: Mention) -> Key:
+    return mention.start, mention.end, mention.type
+
+
+def _leaders(kept: Sequence[Key], marked: Sequence[Mapping[Key, Mention]]) -> dict[Key, Key]:
+    """Mention -> the first mention of its entity."""
+    joined: Counter[tuple[Key, Key]] = Counter()
+    for own in marked:
+        entities: dict[str, list[Key]] = {}
+        for key in kept:
+            if key in own:
+                entities.setdefault(own[key].entity, []).append(key)
+        joined.update(pair for keys in entities.values() for pair in combinations(keys, 2))
+    leaders = {key: key for key in kept}
+    for (a, b), count in joined.items():
+        if leaders[a] != leaders[b] and 2 * count > sum(a in own and b in own for own in marked):
+            first, second = sorted((leaders[a], leaders[b]))
+            leaders = {key: first if leader == second else leader for key, leader in leaders.items()}
+    return leaders
+
+
+def _attributes(key: Key, marked: Sequence[Mapping[Key, Mention]], schema: Schema) -> dict[str, str]:
+    given = [own[key].attributes for own in marked if key in own]
+    return {
+        name: max(values, key=Counter(attributes[name] for attributes in given).__getitem__)
+        for name, values in schema.attributes.get(key[2], {}).items()
+    }
+
+
+def _relation_votes(
+    document: Document, own: Mapping[Key, Mention], leaders: Mapping[Key, Key]
+) -> set[tuple[Key, Key, str]]:
+    entities: dict[str, set[Key]] = {}
+    for key, leader in leaders.items():
+        if key in own:
+            entities.setdefault(own[key].entity, set()).add(leader)
+    return {
+        (head, tail, r.type)
+        for r in document.relations
+        for head, tail in product(entities.get(r.head, ()), entities.get(r.tail, ()))
+    }
+
+
+# --- differences of two
+
+
+class Difference(NamedTuple):
+    """A place of a text about which two differ.
+
+    Attributes:
+        kind: mention, where only one has one; type or boundary, where their mentions overlap; the name of an
+            attribute; entity; relation.
+        start, end: code points, half-open; of a relation, from its head to its tail or the other way.
+        text: the words there; of a relation `HEAD -> TAIL`.
+        first, second: what each says; empty where one says nothing.
+    """
+
+    kind: str
+    start: int
+    end: int
+    text: str
+    first: str
+    second: str
+
+
+def differences(first: Document, second: Document) -> list[Difference]:
+    """The places where two documents of one text differ, in the order of the text.
+
+    Attributes are compared where both have the mention, relations where both have the two entities: what one
+    lacks altogether is told once.
+    """
+    found: list[Difference] = []
+    for a, b in align(first.mentions, second.mentions):
+        if a is None or b is None or _key(a) != _key(b):
+            found.append(mention_difference(first.text, a, b))
+            continue
+        for name in a.attributes.keys() | b.attributes.keys():
+            one, other = a.attributes.get(name, ""), b.attributes.get(name, "")
+            if one != other:
+                found.append(Difference(name, a.start, a.end, first.wording(a), one, other))
+    stand_in = stand_ins(first, second)
+    found += _entity_differences(first, second, stand_in)
+    found += _relation_differences(first, second, stand_in)
+    return sorted(found, key=lambda d: (d.start, d.end, d.kind, d))
+
+
+def align(first: Sequence[Mention], second: Sequence[Mention]) -> Iterator[tuple[Mention | None, Mention | None]]:
+    """One-to-one pairs of overlapping mentions, as many as there can be; None beside a mention that has no other.
+
+    Both sides are in the order of the text and without overlaps, as a document has them.
+    """
+    i = j = 0
+    while i < len(first) or j < len(second):
+        if j == len(second) or (i < len(first) and first[i].end <= second[j].start):
+            yield first[i], None
+            i += 1
+        elif i == len(first) or second[j].end <= first[i].start:
+            yield None, second[j]
+            j += 1
+        else:
+            yield first[i], second[j]
+            i, j = i + 1, j + 1
+
+
+def mention_difference(text: str, first: Mention | None, second: Mention | None) -> Difference:
+    """How two mentions that `align` paired, and that are not the same, differ."""
+    given = [m for m in (first, second) if m is not None]
+    start, end = min(m.start for m in given), max(m.end for m in given)
+    kind = "mention" if len(given) == 1 else "type" if given[0].type != given[1].type else "boundary"
+
+    def says(mention: Mention | None) -> str:
+        if mention is None:
+            return ""
+        whole = (mention.start, mention.end) == (start, end)
+        return mention.type if whole else f"{mention.type} {text[mention.start : mention.end]!r}"
+
+    return Difference(kind, start, end, text[start:end], says(first), says(second))
+
+
+def _entity_differences(first: Document, second: Document, stand_in: Mapping[str, str]) -> Iterator[Difference]:
+    other = {_key(m): m for m in second.mentions}
+    seen: set[tuple[str, str]] = set()
+    for a in first.mentions:
+        b = other.get(_key(a))
+        if b is not None and stand_in.get(b.entity) != a.entity and (a.entity, b.entity) not in seen:
+            seen.add((a.entity, b.entity))
+            sides = [_joined_wordings(d, d.entities[m.entity]) for d, m in ((first, a), (second, b))]
+            yield Difference("entity", a.start, a.end, first.wording(a), *sides)
+
+
+def _joined_wordings(document: Document, entity: Entity) -> str:
+    return " = ".join({document.wording(m).casefold(): document.wording(m) for m in entity.mentions}.values())
+
+
+def _relation_differences(first: Document, second: Document, stand_in: Mapping[str, str]) -> Iterator[Difference]:
+    known = set(stand_in.values())
+    ours = {(r.head, r.tail, r.type) for r in first.relations if r.head in known and r.tail in known}
+    theirs = {
+        (stand_in[r.head], stand_in[r.tail], r.type)
+        for r in second.relations
+        if r.head in stand_in and r.tail in stand_in
+    }
+    for head, tail, type_ in ours ^ theirs:
+        place = link(first.text, first.entities[head].mentions, first.entities[tail].mentions)
+        yield Difference("relation", *place, *((type_, "") if (head, tail, type_) in ours else ("", type_)))
+
+
+def link(text: str, heads: Sequence[Mention], tails: Sequence[Mention]) -> tuple[int, int, str]:
+    """Start and end of the stretch that holds the two nearest mentions of head and tail, and `HEAD -> TAIL`."""
+    a, b = min(product(heads, tails), key=lambda pair: max(pair[0].start - pair[1].end, pair[1].start - pair[0].end))
+    return min(a.start, b.start), max(a.end, b.end), f"{text[a.start : a.end]} -> {text[b.start : b.end]}"
+
+
+# --- pairs of annotators
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How much two annotators agree on their common tasks, or all pairs taken together.
+
+    Attributes:
+        tasks: how many were compared.
+        scores: of the second against the first.
+        attributes: attribute -> counts by value over the mentions that both have with one span and type.
+        kappa: attribute -> Cohen's kappa over these; None where fewer than two values were used.
+    """
+
+    tasks: int
+    scores: Scores
+    attributes: Mapping[str, ByLabel]
+    kappa: Mapping[str, float | None]
+
+    def rows(self) -> Iterator[tuple[str, bool, Counts, float | None]]:
+        """(name, whether it is a part of the row above that is none, counts, kappa), in reading order."""
+
+        def parts(
+            name: str, by_label: ByLabel, kappa: float | None = None
+        ) -> Iterator[tuple[str, bool, Counts, float | None]]:
+            yield name, False, by_label.micro, kappa
+            for label, counts in by_label.labels.items():
+                if counts != Counts():
+                    yield label, True, counts, None
+
+        yield from parts("mentions, strict", self.scores.mentions)
+        yield from parts("mentions, relaxed", self.scores.mentions_relaxed)
+        for name, by_value in self.attributes.items():
+            yield from parts(name.replace("_", " "), by_value, self.kappa[name])
+        yield from parts("relations", self.scores.relations)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types: for each label F1 in [0, 1], how often both have it, and how often only one."""
+        parts = {
+            "mentions": self.scores.mentions,
+            "mentions_relaxed": self.scores.mentions_relaxed,
+            "relations": self.scores.relations,
+        }
+        attributes = {name: {"kappa": self.kappa[name], **_plain(found)} for name, found in self.attributes.items()}
+        return {
+            "tasks": self.tasks,
+            **{name: _plain(by_label) for name, by_label in parts.items()},
+            "attributes": attributes,
+        }
+
+
+def _plain(by_label: ByLabel) -> dict[str, Any]:
+    labelled = {"micro": by_label.micro, **by_label.labels}
+    return {label: {"f1": c.f1, "both": c.tp, "one": c.fp + c.fn} for label, c in labelled.items()}
+
+
+class Disagreement(NamedTuple):
+    """What two annotators of a task differ about: `first` and `second` of the difference are theirs."""
+
+    task: str
+    annotators: tuple[str, str]
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class AgreementReport:
+    """Agreement of all pairs of annotators with common tasks.
+
+    Attributes:
+        micro: all pairs together: what is counted, is counted in every pair.
+        pairs: the two annotators -> their agreement.
+        disagreements: every place in which two differ: the tasks with the most of them first.
+    """
+
+    micro: Agreement
+    pairs: Mapping[tuple[str, str], Agreement]
+    disagreements: tuple[Disagreement, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "micro": self.micro.to_dict(),
+            "pairs": [{"annotators": list(names), **pair.to_dict()} for names, pair in self.pairs.items()],
+            "disagreements": [
+                {"task": d.task, "annotators": list(d.annotators), **d.difference._asdict()} for d in self.disagreements
+            ],
+        }
+
+    def table(self, limit: int = 50) -> str:
+        """Tables to read: agreement by type in per cent, of each pair, and the first `limit` disagreements."""
+        lines = [f"{'':<24}{'F1':>8}{'both':>8}{'one':>8}{'kappa':>8}"]
+        for name, is_part, counts, kappa in self.micro.rows():
+            figures = f"{100 * counts.f1:>8.1f}{counts.tp:>8}{counts.fp + counts.fn:>8}"
+            lines.append(f"{'  ' * is_part + name:<24}{figures}{'' if kappa is None else f'{kappa:>8.2f}'}")
+        lines.append("")
+        for names, pair in self.pairs.items():
+            parts = [
+                f"{name} {100 * counts.f1:.1f}" + ("" if kappa is None else f" (kappa {kappa:.2f})")
+                for name, is_part, counts, kappa in pair.rows()
+                if not is_part
+            ]
+            lines.append(f"{' and '.join(names)}, {pair.tasks} tasks: {'; '.join(parts)}")
+        counted = Counter(d.task for d in self.disagreements)
+        lines += ["", f"{len(self.disagreements)} disagreements in {len(counted)} tasks"]
+        task = None
+        for found in self.disagreements[:limit]:
+            if found.task != task:
+                task = found.task
+                lines.append(f"{task}: {counted[task]}")
+            d = found.difference
+            sides = (f"{who}: {says or 'nothing'}" for who, says in zip(found.annotators, d[4:], strict=True))
+            lines.append(f"  {d.kind} [{d.start}, {d.end}) {one_line(d.text)!r} - {', '.join(map(one_line, sides))}")
+        if len(self.disagreements) > limit:
+            lines.append(f"  ... and {len(self.disagreements) - limit} more")
+        return "\n".join(lines)
+
+
+def one_line(text: str, width: int = 80) -> str:
+    """The text in one line of at most `width` characters, without signs that could steer a terminal."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= width else f"{line[: width - 4]} ..."
+
+
+def pairwise(documents: Mapping[str, Sequence[Document]], schema: Schema) -> AgreementReport:
+    """Compare every two annotators on the tasks that both have.
+
+    Args:
+        documents: annotator -> his documents, whose ids are those of the tasks.
+
+    Raises:
+        AgreementError: no task has two annotators.
+        EvaluationError: an annotator has a task twice, or two have different texts of it.
+    """
+    tasks = {who: {d.id: d for d in own} for who, own in sorted(documents.items())}
+    for who, own in documents.items():
+        if len(tasks[who]) < len(own):
+            twice = Counter(d.id for d in own).most_common(1)[0][0]
+            raise AgreementError(f"task {twice!r}: annotator {who!r} has it twice; keep one of his annotations")
+    common = {
+        (a, b): [(tasks[a][id_], tasks[b][id_]) for id_ in sorted(tasks[a].keys() & tasks[b].keys())]
+        for a, b in combinations(tasks, 2)
+    }
+    common = {names: pairs for names, pairs in common.items() if pairs}
+    if not common:
+        raise AgreementError("no task has annotations of two annotators: there is nothing to compare")
+    found = [
+        Disagreement(a.id, names, difference)
+        for names, pairs in common.items()
+        for a, b in pairs
+        for difference in differences(a, b)
+    ]
+    counted = Counter(d.task for d in found)
+    found.sort(key=lambda d: (-counted[d.task], d.task, d.difference.start, d.difference.end))
+    return AgreementReport(
+        micro=_agreement([pair for pairs in common.values() for pair in pairs], schema),
+        pairs={names: _agreement(pairs, schema) for names, pairs in common.items()},
+        disagreements=tuple(found),
+    )
+
+
+def _agreement(pairs: Sequence[tuple[Document, Document]], schema: Schema) -> Agreement:
+    # A task that three have read stands in three pairs: each pair needs an id of its own.
+    named = [(replace(a, id=str(i)), replace(b, id=str(i))) for i, (a, b) in enumerate(pairs)]
+    scores = evaluate([a for a, _ in named], [b for _, b in named], schema)
+    shared = [_shared(a, b) for a, b in named]
+    attributes = evaluate([a for a, _ in shared], [b for _, b in shared], schema).attributes
+    kappa: dict[str, float | None] = {}
+    for name in attributes:
+        values = [
+            [m.attributes[name] for pair in shared for m in pair[side].mentions if name in m.attributes]
+            for side in (0, 1)
+        ]
+        used = {value for side in values for value in side}
+        kappa[name] = float(cohen_kappa_score(*values)) if len(used) > 1 else None
+    return Agreement(len(pairs), scores, attributes, kappa)
+
+
+def _shared(first: Document, second: Document) -> tuple[Document, Document]:
+    """Both documents with the mentions alone that both have."""
+    keys = {_key(m) for m in first.mentions} & {_key(m) for m in second.mentions}
+    a, b = (replace(d, mentions=tuple(m for m in d.mentions if _key(m) in keys), relations=()) for d in (first, second))
+    return a, b
