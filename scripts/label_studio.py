@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pharmatriples.documents import Document, read_jsonl
 from pharmatriples.labelstudio import (
@@ -107,7 +107,8 @@ def _tasks(path: Path, schema: Schema, predictions: bool) -> Iterator[dict[str, 
         yield from map(export_task, tasks)
     elif path.suffix in (".jsonl", ".gz"):
         for document in read_jsonl(path):
-            yield task_from_document(document, schema, as_="predictions" if predictions else "annotations")
+            as_: Literal["predictions", "annotations"] = "predictions" if predictions else "annotations"
+            yield task_from_document(document, schema, as_, model_version=path.stem)
     else:
         raise Failure(f"{path}: neither a folder nor .txt, .jsonl, .jsonl.gz or .json")
 

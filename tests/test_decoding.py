@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from pharmatriples.decoding import Spans, cluster, decode_tags, name_groups
+from pharmatriples.decoding import Spans, cluster, consistent, decode_tags, name_groups
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -34,7 +34,7 @@ def spans_of(path: tuple[int, ...]) -> list[tuple[int, int, int]]:
 @settings(max_examples=100, deadline=None)
 def test_the_decoded_tags_are_the_best_of_all_legal_sequences(logits: np.ndarray) -> None:
     log_probs = log_softmax(logits)
-    decoded = decode_tags(log_probs)
+    decoded = decode_tags(log_probs, np.zeros(4))
 
     def score(path: tuple[int, ...]) -> float:
         return sum(log_probs[i, t] for i, t in enumerate(path))
@@ -47,22 +47,62 @@ def test_the_decoded_tags_are_the_best_of_all_legal_sequences(logits: np.ndarray
 
 def test_neighbouring_mentions_of_one_type_stay_two() -> None:
     wanted = np.array([1, 2, 1, 0, 3, 4, 4])
-    decoded = decode_tags(log_softmax(np.eye(5)[wanted] * 9))
+    decoded = decode_tags(log_softmax(np.eye(5)[wanted] * 9), np.zeros(7))
     assert decoded.first.tolist() == [0, 2, 4]
     assert decoded.last.tolist() == [1, 2, 6]
     assert decoded.types.tolist() == [0, 0, 1]
     assert (decoded.scores > 0.99).all()
 
 
+def test_a_mention_ends_with_its_line() -> None:
+    wanted = np.array([1, 2, 2, 2])
+    decoded = decode_tags(log_softmax(np.eye(5)[wanted] * 9), np.array([0, 0, 1, 1]))
+    assert (decoded.first[0], decoded.last[0]) == (0, 1)
+
+
+def names(probabilities: list[list[float]], lines: list[int] | None = None) -> Spans:
+    """Decoded names of the words a, b, a, b, ... from the probabilities of O, B-0, I-0 (names), B-1, I-1 (not)."""
+    log_probs = np.log(np.array(probabilities))
+    at = np.zeros(len(log_probs)) if lines is None else np.array(lines)
+    words = ["a", "b"] * (len(log_probs) // 2)
+    return consistent(log_probs, at, decode_tags(log_probs, at), words, [True, False])
+
+
+SURE, UNSURE, NOT = [0.02, 0.95, 0.01, 0.01, 0.01], [0.55, 0.42, 0.01, 0.01, 0.01], [0.96, 0.01, 0.01, 0.01, 0.01]
+EVENT = [0.02, 0.01, 0.01, 0.95, 0.01]
+
+
+def test_a_name_that_was_marked_once_is_marked_where_the_model_was_unsure() -> None:
+    found = names([SURE, NOT, UNSURE, NOT])
+    assert found.first.tolist() == [0, 2]
+    assert (found.types == 0).all()
+    assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
+
+
+def test_a_name_that_is_improbable_elsewhere_is_marked_nowhere() -> None:
+    assert len(names([SURE, NOT, NOT, NOT, NOT, NOT, NOT, NOT])) == 0
+
+
+def test_mentions_of_a_type_of_occurrences_stay_as_they_are() -> None:
+    found = names([EVENT, NOT, NOT, NOT])
+    assert (found.first.tolist(), found.types.tolist()) == ([0], [1])
+
+
+def test_a_longer_name_keeps_the_shorter_one_inside_it() -> None:
+    inside = [0.02, 0.01, 0.95, 0.01, 0.01]
+    found = names([SURE, inside, SURE, NOT])
+    assert (found.first.tolist(), found.last.tolist()) == ([0, 2], [1, 2])
+
+
 def test_an_inside_tag_cannot_begin_a_mention() -> None:
     logits = np.full((2, 3), -5.0)
     logits[:, 2] = 5.0  # I-0 twice, with nothing before it
-    decoded = decode_tags(log_softmax(logits))
+    decoded = decode_tags(log_softmax(logits), np.zeros(2))
     assert (decoded.first.tolist(), decoded.last.tolist()) == ([0], [1])
 
 
 def test_no_words_give_no_mentions() -> None:
-    assert len(decode_tags(np.zeros((0, 5)))) == 0
+    assert len(decode_tags(np.zeros((0, 5)), np.zeros(0))) == 0
 
 
 def test_equal_wordings_of_names_are_one_group_and_occurrences_are_not() -> None:

@@ -114,7 +114,7 @@ def test_predictions_go_up_with_scores_and_are_no_annotation(
     assert run(label_studio, "push", tmp_path / "scored.jsonl", "--project", "predicted", "--predictions") == 0
     (project,) = (p for p in api(label_studio, "/api/projects")["results"] if p["title"] == "predicted")
     (prediction,) = api(label_studio, f"/api/predictions?project={project['id']}")
-    assert prediction["score"] == 0.5
+    assert (prediction["score"], prediction["model_version"]) == (0.5, "scored")
     assert [item["type"] for item in prediction["result"]] == ["labels", "labels", "relation"]
     capsys.readouterr()
     assert pulled(label_studio, "predicted", tmp_path) == []

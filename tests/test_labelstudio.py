@@ -300,15 +300,15 @@ def test_an_arrow_is_stronger_than_the_wording() -> None:
     assert [m.entity for m in read_one(drawn)[0].mentions] == ["o1", "o2", "o2"]
 
 
-def test_a_chain_of_drawn_names_joins_one_entity_and_never_two() -> None:
+def test_drawn_names_of_one_thing_join_one_entity_and_never_two() -> None:
     drawn = [
         *span("o1·1", at("NMPA"), "ORGANIZATION"),
-        *span("o2·1", at("Acme"), "ORGANIZATION"),
+        *span("o2·1", at("ACM-101"), "ORGANIZATION"),
         *span("x", at("NMPA", 2), "ORGANIZATION"),
-        *span("y", at("2025"), "ORGANIZATION"),
+        *span("y", at("ACM-101", 2), "ORGANIZATION"),
         arrow("y", "x", "alias_of", direction="left"),
     ]
-    assert [m.entity for m in read_one(drawn)[0].mentions] == ["o1", "o1", "o2", "o1"]
+    assert [m.entity for m in read_one(drawn)[0].mentions] == ["o1", "o2", "o1", "o1"]
 
 
 def test_an_entity_whose_arrow_was_taken_away_becomes_two() -> None:
@@ -505,7 +505,7 @@ def test_what_is_wrong_is_said_and_the_rest_is_kept(change: Callable[[list[Any]]
 
 def test_of_overlapping_spans_the_longer_stays_and_what_hung_on_the_other_is_named() -> None:
     drawn = [
-        *span("short", at("CD19"), "TARGET"),
+        *span("short", at("an anti-CD19"), "TARGET"),
         *span("long", at("anti-CD19 antibody"), "DRUG"),
         arrow("long", "short", "targets"),
     ]
@@ -634,7 +634,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [found for key in keys for found in [(*path, key), *places(value[key], (*path, key))]]
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=300)
 @given(st.data())
 def test_damage_never_ends_in_a_traceback_or_an_unaccounted_item(data: st.DataObject) -> None:
     tasks = [task_from_document(RELEASE, SCHEMA), {**task(items(), "two"), "drafts": [{}], "predictions": [1]}]
@@ -704,7 +704,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def server_export() -> list[dict[str, Any]]:
     """What a server makes of RELEASE and two more tasks."""
-    result = [{**item, "origin": "prediction", "score": 0.4} for item in reversed(items())]
+    result = [{**item, "origin": "prediction", "score": 0.4, "parentID": None} for item in reversed(items())]
     for item in result:
         if "value" in item:
             item["value"] = {**item["value"], "text": "collapsed"}

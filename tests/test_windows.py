@@ -96,13 +96,21 @@ def test_sentences_lines_and_gaps() -> None:
         "paragraph",
         "blank",
     )
-    assert encoded.lines.tolist()[-1] == 3
+    assert encoded.lines.tolist()[-1] == 2
 
 
 def test_the_encoder_sees_where_a_line_ends() -> None:
     encoded = WINDOWER.encode("\nnda\r\n \n\nfda in\nacme")
     assert WINDOWER.tokenizer.convert_ids_to_tokens(encoded.pieces) == ["nda", "[SEP]", "fda", "in", "[SEP]", "acme"]
     assert encoded.piece_words.tolist() == [0, -1, 1, 2, -1, 3]
+
+
+def test_a_text_that_was_wrapped_to_a_column_is_unwrapped_and_a_list_is_not() -> None:
+    wrapped = "Acme\n\n" + "the nda is accepted by\r\nthe fda and by the\r\nema in its second\r\nreview of acme"
+    encoded = WINDOWER.encode(wrapped)
+    assert encoded.lines.tolist() == [0] + [1] * 17
+    items = WINDOWER.encode("- one\n- two and some more words\n- three\n- four")
+    assert sorted(set(items.lines.tolist())) == [0, 1, 2, 3]
 
 
 def test_a_stride_that_leaves_no_room_is_refused() -> None:

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 
 from sklearn.metrics import cohen_kappa_score
 
-from .documents import Document, Entity, Mention, Relation
-from .evaluation import ByLabel, Counts, Scores, evaluate, stand_ins
+from .differences import Difference, Key, differences, key_of, one_line
+from .documents import Document, Mention, Relation
+from .evaluation import ByLabel, Counts, Scores, evaluate
 from .schema import Schema
-
-Key = tuple[int, int, str]  # start, end and type of a mention
 
 
 class AgreementError(ValueError):
@@ -27,15 +26,16 @@ class AgreementError(ValueError):
 
 
 def by_annotator(documents: Iterable[Document]) -> dict[str, list[Document]]:
-    """Annotator -> his documents, each named as its task, of what `read_export` gives of tasks with several.
+    """Annotator -> their documents, each named as its task, of what `read_export` gives of tasks with several.
 
     Their ids are `TASK@ANNOTATOR`; a document without an annotator is left out, because nobody else has read it.
     """
     found: dict[str, list[Document]] = {}
     for document in documents:
         # An address holds an @, too: the group, where it is the task, says which one divides.
-        task = document.group if document.id.startswith(f"{document.group}@") else document.id.partition("@")[0]
-        if task != document.id:
+        known = document.group and document.id.startswith(f"{document.group}@")
+        task = document.group if known else document.id.partition("@")[0]
+        if task and task != document.id:
             found.setdefault(document.id[len(task) + 1 :], []).append(replace(document, id=task))
     return dict(sorted(found.items()))
 
@@ -60,7 +60,7 @@ def majority(documents: Sequence[Document], schema: Schema) -> Document:
     for document in documents:
         if document.check(schema).text != documents[0].text:
             raise AgreementError(f"documents {documents[0].id!r} and {document.id!r} have different texts")
-    marked = [{_key(m): m for m in document.mentions} for document in documents]
+    marked = [{key_of(m): m for m in document.mentions} for document in documents]
     votes = Counter(key for own in marked for key in own)
     kept = sorted(key for key, count in votes.items() if 2 * count > len(documents))
     leaders = _leaders(kept, marked)
@@ -82,10 +82,6 @@ def majority(documents: Sequence[Document], schema: Schema) -> Document:
         mentions=tuple(mentions),
         relations=tuple(Relation(type_, names[head], names[tail]) for head, tail, type_ in links),
     ).check(schema)
-
-
-def _key(mention: Mention) -> Key:
-    return mention.start, mention.end, mention.type
 
 
 def _leaders(kept: Sequence[Key], marked: Sequence[Mapping[Key, Mention]]) -> dict[Key, Key]:
@@ -125,116 +121,6 @@ def _relation_votes(
         for r in document.relations
         for head, tail in product(entities.get(r.head, ()), entities.get(r.tail, ()))
     }
-
-
-# --- differences of two
-
-
-class Difference(NamedTuple):
-    """A place of a text about which two differ.
-
-    Attributes:
-        kind: mention, where only one has one; type or boundary, where their mentions overlap; the name of an
-            attribute; entity; relation.
-        start, end: code points, half-open; of a relation, from its head to its tail or the other way.
-        text: the words there; of a relation `HEAD -> TAIL`.
-        first, second: what each says; empty where one says nothing.
-    """
-
-    kind: str
-    start: int
-    end: int
-    text: str
-    first: str
-    second: str
-
-
-def differences(first: Document, second: Document) -> list[Difference]:
-    """The places where two documents of one text differ, in the order of the text.
-
-    Attributes are compared where both have the mention, relations where both have the two entities: what one
-    lacks altogether is told once.
-    """
-    found: list[Difference] = []
-    for a, b in align(first.mentions, second.mentions):
-        if a is None or b is None or _key(a) != _key(b):
-            found.append(mention_difference(first.text, a, b))
-            continue
-        for name in a.attributes.keys() | b.attributes.keys():
-            one, other = a.attributes.get(name, ""), b.attributes.get(name, "")
-            if one != other:
-                found.append(Difference(name, a.start, a.end, first.wording(a), one, other))
-    stand_in = stand_ins(first, second)
-    found += _entity_differences(first, second, stand_in)
-    found += _relation_differences(first, second, stand_in)
-    return sorted(found, key=lambda d: (d.start, d.end, d.kind, d))
-
-
-def align(first: Sequence[Mention], second: Sequence[Mention]) -> Iterator[tuple[Mention | None, Mention | None]]:
-    """One-to-one pairs of overlapping mentions, as many as there can be; None beside a mention that has no other.
-
-    Both sides are in the order of the text and without overlaps, as a document has them.
-    """
-    i = j = 0
-    while i < len(first) or j < len(second):
-        if j == len(second) or (i < len(first) and first[i].end <= second[j].start):
-            yield first[i], None
-            i += 1
-        elif i == len(first) or second[j].end <= first[i].start:
-            yield None, second[j]
-            j += 1
-        else:
-            yield first[i], second[j]
-            i, j = i + 1, j + 1
-
-
-def mention_difference(text: str, first: Mention | None, second: Mention | None) -> Difference:
-    """How two mentions that `align` paired, and that are not the same, differ."""
-    given = [m for m in (first, second) if m is not None]
-    start, end = min(m.start for m in given), max(m.end for m in given)
-    kind = "mention" if len(given) == 1 else "type" if given[0].type != given[1].type else "boundary"
-
-    def says(mention: Mention | None) -> str:
-        if mention is None:
-            return ""
-        whole = (mention.start, mention.end) == (start, end)
-        return mention.type if whole else f"{mention.type} {text[mention.start : mention.end]!r}"
-
-    return Difference(kind, start, end, text[start:end], says(first), says(second))
-
-
-def _entity_differences(first: Document, second: Document, stand_in: Mapping[str, str]) -> Iterator[Difference]:
-    other = {_key(m): m for m in second.mentions}
-    seen: set[tuple[str, str]] = set()
-    for a in first.mentions:
-        b = other.get(_key(a))
-        if b is not None and stand_in.get(b.entity) != a.entity and (a.entity, b.entity) not in seen:
-            seen.add((a.entity, b.entity))
-            sides = [_joined_wordings(d, d.entities[m.entity]) for d, m in ((first, a), (second, b))]
-            yield Difference("entity", a.start, a.end, first.wording(a), *sides)
-
-
-def _joined_wordings(document: Document, entity: Entity) -> str:
-    return " = ".join({document.wording(m).casefold(): document.wording(m) for m in entity.mentions}.values())
-
-
-def _relation_differences(first: Document, second: Document, stand_in: Mapping[str, str]) -> Iterator[Difference]:
-    known = set(stand_in.values())
-    ours = {(r.head, r.tail, r.type) for r in first.relations if r.head in known and r.tail in known}
-    theirs = {
-        (stand_in[r.head], stand_in[r.tail], r.type)
-        for r in second.relations
-        if r.head in stand_in and r.tail in stand_in
-    }
-    for head, tail, type_ in ours ^ theirs:
-        place = link(first.text, first.entities[head].mentions, first.entities[tail].mentions)
-        yield Difference("relation", *place, *((type_, "") if (head, tail, type_) in ours else ("", type_)))
-
-
-def link(text: str, heads: Sequence[Mention], tails: Sequence[Mention]) -> tuple[int, int, str]:
-    """Start and end of the stretch that holds the two nearest mentions of head and tail, and `HEAD -> TAIL`."""
-    a, b = min(product(heads, tails), key=lambda pair: max(pair[0].start - pair[1].end, pair[1].start - pair[0].end))
-    return min(a.start, b.start), max(a.end, b.end), f"{text[a.start : a.end]} -> {text[b.start : b.end]}"
 
 
 # --- pairs of annotators
@@ -354,31 +240,29 @@ class AgreementReport:
         return "\n".join(lines)
 
 
-def one_line(text: str, width: int = 80) -> str:
-    """The text in one line of at most `width` characters, without signs that could steer a terminal."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= width else f"{line[: width - 4]} ..."
-
-
 def pairwise(documents: Mapping[str, Sequence[Document]], schema: Schema) -> AgreementReport:
     """Compare every two annotators on the tasks that both have.
 
     Args:
-        documents: annotator -> his documents, whose ids are those of the tasks.
+        documents: annotator -> their documents, whose ids are those of the tasks.
 
     Raises:
-        AgreementError: no task has two annotators.
-        EvaluationError: an annotator has a task twice, or two have different texts of it.
+        AgreementError: no task has two annotators, an annotator has a task twice, or two have different texts of it.
+        DocumentError: a document does not follow the schema.
     """
-    tasks = {who: {d.id: d for d in own} for who, own in sorted(documents.items())}
+    tasks = {who: {d.id: d.check(schema) for d in own} for who, own in sorted(documents.items())}
     for who, own in documents.items():
         if len(tasks[who]) < len(own):
             twice = Counter(d.id for d in own).most_common(1)[0][0]
-            raise AgreementError(f"task {twice!r}: annotator {who!r} has it twice; keep one of his annotations")
+            raise AgreementError(f"task {twice!r}: annotator {who!r} has it twice; keep one of the two")
     common = {
         (a, b): [(tasks[a][id_], tasks[b][id_]) for id_ in sorted(tasks[a].keys() & tasks[b].keys())]
         for a, b in combinations(tasks, 2)
     }
+    for (who, other), pairs in common.items():
+        for a, b in pairs:
+            if a.text != b.text:
+                raise AgreementError(f"task {a.id!r}: {who!r} and {other!r} have different texts of it")
     common = {names: pairs for names, pairs in common.items() if pairs}
     if not common:
         raise AgreementError("no task has annotations of two annotators: there is nothing to compare")
@@ -416,6 +300,8 @@ def _agreement(pairs: Sequence[tuple[Document, Document]], schema: Schema) -> Ag
 
 def _shared(first: Document, second: Document) -> tuple[Document, Document]:
     """Both documents with the mentions alone that both have."""
-    keys = {_key(m) for m in first.mentions} & {_key(m) for m in second.mentions}
-    a, b = (replace(d, mentions=tuple(m for m in d.mentions if _key(m) in keys), relations=()) for d in (first, second))
+    keys = {key_of(m) for m in first.mentions} & {key_of(m) for m in second.mentions}
+    a, b = (
+        replace(d, mentions=tuple(m for m in d.mentions if key_of(m) in keys), relations=()) for d in (first, second)
+    )
     return a, b

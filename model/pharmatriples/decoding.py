@@ -13,6 +13,9 @@ import numpy as np
 from .documents import Document, Mention, Relation
 from .schema import Schema
 
+# Smallest mean probability, over the places where a wording stands, of a name that is kept.
+NAME_THRESHOLD = 0.3
+
 
 @dataclass(frozen=True)
 class Spans:
@@ -42,11 +45,12 @@ class Spans:
         return Spans(self.first[keep], self.last[keep], self.types[keep], self.scores[keep])
 
 
-def decode_tags(log_probs: np.ndarray) -> Spans:
-    """The most probable legal BIO sequence (Viterbi) as mentions.
+def decode_tags(log_probs: np.ndarray, lines: np.ndarray) -> Spans:
+    """The most probable legal BIO sequence (Viterbi) as mentions; none goes on over the end of a line.
 
     Args:
         log_probs: [N, 1 + 2 * types] log-probabilities of the tags O, B-0, I-0, B-1, I-1, ...
+        lines: [N] line of each word.
 
     Returns:
         The mentions; the score of one is the geometric mean of the probabilities of its tags.
@@ -59,6 +63,7 @@ def decode_tags(log_probs: np.ndarray) -> Spans:
     inside = np.arange(2, tags, 2)
     score = log_probs[0].copy()
     score[inside] = -np.inf
+    new_line = np.append(True, np.diff(lines) != 0)
     back = np.zeros((count, tags), dtype=np.int64)
     for i in range(1, count):
         best = int(score.argmax())
@@ -66,6 +71,8 @@ def decode_tags(log_probs: np.ndarray) -> Spans:
         previous[inside] = np.where(score[inside - 1] >= score[inside], inside - 1, inside)
         back[i] = previous
         score = score[previous] + log_probs[i]
+        if new_line[i]:
+            score[inside] = -np.inf
     path = np.zeros(count, dtype=np.int64)
     path[-1] = score.argmax()
     for i in range(count - 1, 0, -1):
@@ -79,7 +86,7 @@ def decode_tags(log_probs: np.ndarray) -> Spans:
 
 
 def consistent(
-    log_probs: np.ndarray, spans: Spans, words: Sequence[str], named: Sequence[bool], threshold: float = 0.3
+    log_probs: np.ndarray, lines: np.ndarray, spans: Spans, words: Sequence[str], named: Sequence[bool]
 ) -> Spans:
     """The same wording, the same type: a name is marked wherever it stands in the document, or nowhere.
 
@@ -88,11 +95,10 @@ def consistent(
     a name inside a longer one stays part of that.
 
     Args:
-        log_probs: [N, tags] as for `decode_tags`.
+        log_probs, lines: as for `decode_tags`.
         spans: what `decode_tags` found.
         words: [N] the words, case folded.
         named: for each entity type, whether its mentions are names; mentions of the other types stay as they are.
-        threshold: smallest mean probability of a wording that is kept.
     """
     count = len(words)
     is_name = np.array(named, dtype=bool)[spans.types]
@@ -110,11 +116,17 @@ def consistent(
     }
     for wording, type_ in wordings:
         length = len(wording)
-        starts = np.array([i for i in places[wording[0]] if tuple(words[i : i + length]) == wording])
+        starts = np.array(
+            [
+                i
+                for i in places[wording[0]]
+                if tuple(words[i : i + length]) == wording and lines[i] == lines[i + length - 1]
+            ]
+        )
         ends = starts + length
         logs = log_probs[starts, 1 + 2 * type_] + inside[ends, 2 + 2 * type_] - inside[starts + 1, 2 + 2 * type_]
         mean = float(np.exp(logs + ends_there[ends, type_]).mean())
-        if mean >= threshold:
+        if mean >= NAME_THRESHOLD:
             candidates.append((-length, -mean, int(starts[0]), int(type_), starts, np.exp(logs / length)))
     free = np.ones(count + 1, dtype=bool)
     others = spans.select(~is_name)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from random import Random
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -75,41 +74,6 @@ def example(document: Document, windower: Windower, schema: Schema) -> Example:
         misaligned=tuple(misaligned),
         lost=tuple(lost),
     )
-
-
-def swap_names(documents: Sequence[Document], schema: Schema, seed: int) -> list[Document]:
-    """Copies of the documents in which half of the names are those of other documents, of the same type.
-
-    So the model learns from the words around a name rather than the name (mention replacement, as in Dai and Adel
-    2020, section 3). Only entities whose mentions are all worded alike change: an abbreviation or a second name would
-    no longer fit.
-    """
-    random = Random(seed)
-    pool: dict[str, list[str]] = {type_: [] for type_ in schema.named_types}
-    for document in documents:
-        for entity in document.entities.values():
-            if entity.type in pool and len({document.wording(m).casefold() for m in entity.mentions}) == 1:
-                pool[entity.type].append(document.wording(entity.mentions[0]))
-    copies = []
-    for document in documents:
-        new: dict[str, str] = {}
-        for id_, entity in document.entities.items():
-            wordings = {document.wording(m).casefold() for m in entity.mentions}
-            if entity.type in pool and len(wordings) == 1 and random.random() < 0.5:
-                new[id_] = random.choice(pool[entity.type])
-        parts, mentions, at, length = [], [], 0, 0
-        for m in document.mentions:
-            wording = document.wording(m)
-            if m.entity in new:
-                wording = new[m.entity].upper() if wording.isupper() and len(wording) > 9 else new[m.entity]
-            between = document.text[at : m.start]
-            start = length + len(between)
-            mentions.append(replace(m, start=start, end=start + len(wording)))
-            parts += [between, wording]
-            at, length = m.end, start + len(wording)
-        text = "".join([*parts, document.text[at:]])
-        copies.append(replace(document, text=text, mentions=tuple(mentions)))
-    return copies
 
 
 class Collator:

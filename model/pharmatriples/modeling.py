@@ -284,7 +284,7 @@ class TriplesModel(PreTrainedModel):
         for text, target in zip(texts, targets, strict=True):
             part = slice(at, at := at + len(text))
             views = [(target.spans, np.arange(len(target.spans)))]
-            predicted = decode_tags(log_probs[part])
+            predicted = decode_tags(log_probs[part], text.lines)
             # In the first steps nearly every word is predicted to be a mention: nothing to learn from.
             if len(predicted) <= 2 * len(target.spans):
                 views.append((predicted, match(predicted, target.spans)))

@@ -63,7 +63,8 @@ def _predict_chunk(
     documents, at = [], 0
     for i, text in enumerate(encoded):
         part = slice(at, at := at + len(text))
-        spans = consistent(log_probs[part], decode_tags(log_probs[part]), text.folded, model.named)
+        found = decode_tags(log_probs[part], text.lines)
+        spans = consistent(log_probs[part], text.lines, found, text.folded, model.named)
         documents.append(_document(model, str(number + i), text, output.word_states[part], spans, thresholds))
     return documents
 

@@ -25,7 +25,7 @@ from .configuration import TriplesConfig
 from .dataset import read_documents
 from .documents import Document
 from .evaluation import Scores, evaluate
-from .features import Collator, Example, example, swap_names
+from .features import Collator, Example, example
 from .modeling import TriplesModel, quiet
 from .prediction import predict
 from .schema import Schema
@@ -56,8 +56,6 @@ class TrainingConfig:
         token_budget: padded pieces in one forward of the encoder.
         precision: fp32, bf16 (autocast), or auto: bf16 where a short measurement finds it faster.
         window, stride, mention_size, pair_size, head_dropout, tag_weight: see `TriplesConfig`.
-        swapped_copies: copies of the train split in which names are swapped, see `features.swap_names`. An epoch passes
-            over the copies, too.
         encoder_dropout: dropout of the encoder's hidden states.
     """
 
@@ -79,7 +77,6 @@ class TrainingConfig:
     mention_size: int = 256
     pair_size: int = 128
     head_dropout: float = 0.2
-    swapped_copies: int = 0
     encoder_dropout: float = 0.0
     tag_weight: float = 2.0
     seed: int = 13
@@ -275,9 +272,6 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     model, windower = new_model(config, schema)
     examples = [example(d, windower, schema) for d in documents["train"]]
     report_alignment(examples)
-    for copy in range(config.swapped_copies):
-        swapped = swap_names(documents["train"], schema, seed=config.seed + copy)
-        examples += [example(d, windower, schema) for d in swapped]
     record = _record(config, documents)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and fast_bf16())
     world = int(os.environ.get("WORLD_SIZE", "1"))

@@ -7,7 +7,7 @@ of letters and digits, or one other sign, with its character offsets. Letters: `
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,8 @@ SHAPES = ("lower", "Capital", "UPPER", "single capital", "mIXed", "digits", "low
 GAPS = ("none", "blank", "line", "paragraph")
 # Longest stretch that the tokenizer gets at once: bounds its memory on very long texts.
 _STRETCH = 100_000
+_BREAK = re.compile(r"\r\n|\r|\n")
+_COLUMN = 120  # characters of the longest line of a text that is taken to be wrapped
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CLOSING = "\"'”’)]"
 
@@ -44,7 +46,7 @@ class EncodedText:
         offsets: [N, 2] code points of each word, half-open.
         shapes: [N] index into SHAPES; what an uncased encoder does not see.
         gaps: [N] index into GAPS; what stands between the word before and this one.
-        sentences: [N] number of the word's sentence; lines: [N] number of its line.
+        sentences: [N] number of the word's sentence; lines: [N] number of its line, blank ones not counted.
         pieces: [T] ids for the encoder, without special tokens.
         piece_words: [T] the word of each piece; -1 for a line break.
         windows: overlapping windows whose cores tile the pieces.
@@ -96,7 +98,8 @@ class Windower:
     def encode(self, text: str) -> EncodedText:
         """Words, pieces and windows of a text of any length; an empty text has none of them."""
         offsets: np.ndarray = np.array(word_spans(text), dtype=np.int64).reshape(-1, 2)
-        pieces, starts = self._pieces(text)
+        lines = _lines(text)
+        pieces, starts = self._pieces(text, lines)
         real = starts >= 0
         # Words that the tokenizer drops (control characters) have no state, so no head may see them.
         kept, words = np.unique(np.searchsorted(offsets[:, 0], starts[real], side="right") - 1, return_inverse=True)
@@ -104,25 +107,23 @@ class Windower:
         piece_words[real] = words
         offsets = offsets[kept]
         shapes = np.fromiter((_shape(text[a:b]) for a, b in offsets), dtype=np.int64, count=len(offsets))
-        gaps, sentences, lines = _layout(text, offsets)
-        return EncodedText(text, offsets, shapes, gaps, sentences, lines, pieces, piece_words, self._cut(len(pieces)))
+        word_lines = np.searchsorted([start for start, _ in lines], offsets[:, 0], side="right") - 1
+        gaps, sentences = _layout(text, offsets, word_lines)
+        windows = self._cut(len(pieces))
+        return EncodedText(text, offsets, shapes, gaps, sentences, word_lines, pieces, piece_words, windows)
 
-    def _pieces(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+    def _pieces(self, text: str, lines: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
         """Ids [T] and first characters [T] of the pieces of a text; a line break is one separator, at -1.
 
         The encoders were trained on running text and drop line breaks; a separator lets them see where a title,
         a heading or a list item ends.
         """
-        lines: list[tuple[int, str]] = []
-        base = 0
-        for line in _SURROGATE.sub("\ufffd", text).split("\n"):
-            if not line.isspace():
-                lines += [(base + at, line[at : at + _STRETCH]) for at in range(0, len(line), _STRETCH)]
-            base += len(line) + 1
         if not lines:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        clean = _SURROGATE.sub("\ufffd", text)
+        stretches = [stretch for start, end in lines for stretch in _stretches(clean, start, end)]
         encoded = self.tokenizer(
-            [line for _, line in lines],
+            [clean[start:end] for start, end in stretches],
             add_special_tokens=False,
             return_offsets_mapping=True,
             return_attention_mask=False,
@@ -130,15 +131,16 @@ class Windower:
             split_special_tokens=True,
             verbose=False,
         )
+        line_starts = {start for start, _ in lines}
         ids: list[int] = []
         starts: list[int] = []
-        for (base, line), line_ids, offsets in zip(lines, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-            if ids and "\n" in text[base - 1 : base]:
+        for (base, _), own, offsets in zip(stretches, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            if ids and base in line_starts:
                 ids.append(self.tokenizer.sep_token_id)
                 starts.append(-1)
-            for id_, (start, stop) in zip(line_ids, offsets, strict=True):
+            for id_, (start, stop) in zip(own, offsets, strict=True):
                 # Some tokenizers count the blank before a word into its first piece.
-                while start < stop and line[start].isspace():
+                while start < stop and clean[base + start].isspace():
                     start += 1
                 if start < stop:
                     ids.append(id_)
@@ -233,27 +235,57 @@ def _shape(word: str) -> int:
     return SHAPES.index("Capital" if upper == 1 and letters[0].isupper() else "mIXed")
 
 
-def _layout(text: str, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gap before [N], sentence [N] and line [N] of each word."""
+def _lines(text: str) -> list[tuple[int, int]]:
+    """Offsets of the lines that are not blank; a text that was wrapped to a narrow column is unwrapped."""
+    edges = [0, *(edge for match in _BREAK.finditer(text) for edge in match.span()), len(text)]
+    raw = list(zip(edges[::2], edges[1::2], strict=True))
+    filled = [(start, end) for start, end in raw if end > start and not text[start:end].isspace()]
+    lengths = sorted(end - start for start, end in filled)
+    wrapped = len(filled) >= 4 and lengths[-1] <= _COLUMN and lengths[len(lengths) // 2] >= lengths[-1] * 2 / 3
+    lines: list[tuple[int, int]] = []
+    last = None  # the raw line before, where it is not blank
+    for start, end in raw:
+        blank = end == start or text[start:end].isspace()
+        if not blank and last is not None and wrapped and last[1] - last[0] >= lengths[-1] * 2 / 3:
+            lines[-1] = (lines[-1][0], end)
+        elif not blank:
+            lines.append((start, end))
+        last = None if blank else (start, end)
+    return lines
+
+
+def _stretches(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """A line in parts that the tokenizer gets one by one, cut before blanks."""
+    while end - start > _STRETCH:
+        blank = text.rfind(" ", start + 1, start + _STRETCH)
+        cut = blank if blank > start else start + _STRETCH
+        yield start, cut
+        start = cut
+    yield start, end
+
+
+def _layout(text: str, offsets: np.ndarray, lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gap before [N] and sentence [N] of each word; `lines` [N] are their lines."""
     gaps = np.zeros(len(offsets), dtype=np.int64)
     sentences = np.zeros(len(offsets), dtype=np.int64)
-    lines = np.zeros(len(offsets), dtype=np.int64)
-    sentence = line = last_end = 0
+    sentence = last_end = 0
+    last_line = -1
     ended = False  # a full stop stands between the last word of letters and here
     before = ""  # that last word
-    for i, (start, end) in enumerate(offsets):
+    for i, ((start, end), line) in enumerate(zip(offsets.tolist(), lines.tolist(), strict=True)):
         between, word = text[last_end:start], text[start:end]
-        breaks = between.count("\n") + between.count("\r") - between.count("\r\n")
-        gaps[i] = min(breaks + 1, 3) if breaks else int(bool(between))
-        if i and (breaks or (ended and between and (word[0].isupper() or word[0].isdigit()))):
+        if line != last_line:
+            gaps[i] = 3 if len(_BREAK.findall(between)) > 1 else 2
+        else:
+            gaps[i] = int(bool(between))
+        if i and (line != last_line or (ended and between and (word[0].isupper() or word[0].isdigit()))):
             sentence += 1
             ended = False
-        line += breaks if i else 0
         if word in ".!?":
             # A short capitalised word before the stop is an abbreviation: Inc., Ltd., U.S., Dr.
             ended = not (word == "." and before[:1].isupper() and len(before) <= 3)
         elif word not in _CLOSING:
             ended, before = False, word
-        sentences[i], lines[i] = sentence, line
-        last_end = end
-    return gaps, sentences, lines
+        sentences[i] = sentence
+        last_end, last_line = end, line
+    return gaps, sentences
