@@ -24,7 +24,7 @@ label-studio: python  ## start Label Studio on this machine, in an environment o
 	$(PYTHON) scripts/label_studio_server.py
 
 clean:  ## remove .venv and caches; runs/ and label-studio/ stay
-	rm -rf .venv build dist model/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv build dist model/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .label_studio_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 python:

@@ -60,12 +60,10 @@ def test_a_mention_ends_with_its_line() -> None:
     assert (decoded.first[0], decoded.last[0]) == (0, 1)
 
 
-def names(probabilities: list[list[float]], lines: list[int] | None = None) -> Spans:
-    """Decoded names of the words a, b, a, b, ... from the probabilities of O, B-0, I-0 (names), B-1, I-1 (not)."""
-    log_probs = np.log(np.array(probabilities))
-    at = np.zeros(len(log_probs)) if lines is None else np.array(lines)
-    words = ["a", "b"] * (len(log_probs) // 2)
-    return consistent(log_probs, at, decode_tags(log_probs, at), words, [True, False])
+def names(words: str, *probabilities: list[float]) -> Spans:
+    """Decoded mentions of the words, from the probabilities of O, B-0, I-0 (names), B-1, I-1 (occurrences)."""
+    log_probs, lines = np.log(np.array(probabilities)), np.zeros(len(probabilities))
+    return consistent(log_probs, lines, decode_tags(log_probs, lines), words.split(), [True, False])
 
 
 SURE, UNSURE, NOT = [0.02, 0.95, 0.01, 0.01, 0.01], [0.55, 0.42, 0.01, 0.01, 0.01], [0.96, 0.01, 0.01, 0.01, 0.01]
@@ -73,25 +71,25 @@ EVENT = [0.02, 0.01, 0.01, 0.95, 0.01]
 
 
 def test_a_name_that_was_marked_once_is_marked_where_the_model_was_unsure() -> None:
-    found = names([SURE, NOT, UNSURE, NOT])
+    found = names("a b a b", SURE, NOT, UNSURE, NOT)
     assert found.first.tolist() == [0, 2]
     assert (found.types == 0).all()
     assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
 
 
 def test_a_name_that_is_improbable_elsewhere_is_marked_nowhere() -> None:
-    assert len(names([SURE, NOT, NOT, NOT, NOT, NOT, NOT, NOT])) == 0
+    assert len(names("a b a b a b a b", SURE, *[NOT] * 7)) == 0
 
 
 def test_mentions_of_a_type_of_occurrences_stay_as_they_are() -> None:
-    found = names([EVENT, NOT, NOT, NOT])
+    found = names("a b a b", EVENT, NOT, NOT, NOT)
     assert (found.first.tolist(), found.types.tolist()) == ([0], [1])
 
 
 def test_a_longer_name_keeps_the_shorter_one_inside_it() -> None:
     inside = [0.02, 0.01, 0.95, 0.01, 0.01]
-    found = names([SURE, inside, SURE, NOT])
-    assert (found.first.tolist(), found.last.tolist()) == ([0, 2], [1, 2])
+    found = names("a b . a", SURE, inside, NOT, SURE)
+    assert (found.first.tolist(), found.last.tolist()) == ([0, 3], [1, 3])
 
 
 def test_an_inside_tag_cannot_begin_a_mention() -> None:

@@ -17,10 +17,10 @@ LAYERS = (
     {"windows", "configuration", "decoding"},
     {"dataset", "pairs", "prediction"},
     {"modeling"},
-    {"features", "records", "evaluation", "page", "tables"},
-    {"training"},
-    {"pipeline"},
-    {"cli"},
+    {"features", "records", "evaluation", "page", "tables", "ranking"},
+    {"training", "differences"},
+    {"pipeline", "agreement"},
+    {"cli", "suspects"},
     {"__init__", "__main__"},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -57,7 +57,8 @@ class Reading:
 
     def spans(self, model: TriplesModel) -> Spans:
         """The mentions as `prediction.predict` finds them."""
-        return consistent(self.log_probs, decode_tags(self.log_probs), self.text.folded, model.named)
+        found = decode_tags(self.log_probs, self.text.lines)
+        return consistent(self.log_probs, self.text.lines, found, self.text.folded, model.named)
 
 
 @torch.no_grad()

@@ -1,0 +1,254 @@
+"""The likeliest label errors: where a model contradicts the annotators of a document that it was not trained on.
+
+What a document is asked about is given the annotation of all that stands below: attributes, entities and relations
+are judged on the annotated mentions, so that one missed mention does not make a suspect of all that hangs on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .dataset import read_documents
+from .decoding import Spans
+from .differences import align, link, mention_difference, one_line
+from .documents import Document, Mention, write_jsonl
+from .features import example
+from .modeling import Structure, Targets, TriplesModel
+from .pipeline import load
+from .ranking import Reading, readings
+from .schema import Schema
+from .splits import assign_splits
+from .training import TrainingConfig, is_current, train
+from .windows import Windower
+
+VALIDATION = 0.1  # of what a model is trained on: chooses its best epoch
+
+
+class SuspectsError(ValueError):
+    """Documents that cannot be cross-validated; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A place where model and annotation contradict each other.
+
+    Attributes:
+        document: id.
+        kind: mention, type, boundary, the name of an attribute, entity or relation; see `differences.Difference`.
+        start, end, text: the place; of a relation from head to tail, with the text `HEAD -> TAIL`.
+        gold, predicted: what the annotation says, and what the model; empty where one says nothing.
+        confidence: probability that the model gives to what it says; of several words the geometric mean.
+        places: how often this document has the same contradiction; the place is that of the highest confidence.
+    """
+
+    document: str
+    kind: str
+    start: int
+    end: int
+    text: str
+    gold: str
+    predicted: str
+    confidence: float
+    places: int = 1
+
+
+def cross_validate(
+    config: TrainingConfig, folds: int, folder: str | Path
+) -> Iterator[tuple[TriplesModel, Windower, list[Document]]]:
+    """For each fold a model, its windower, and the documents of the data that it has not seen.
+
+    The documents of all splits are dealt to the folds anew; what belongs together (`splits`) stays together. The
+    models are trained in `folder`, as `config` says except for its data and output; one that is there for the same
+    documents and the same configuration is taken as it is, and an interrupted training goes on.
+
+    Raises:
+        SuspectsError: there are fewer than two folds, or too few unlike documents for them.
+        ValueError: the data cannot be read, or the configuration not be used.
+    """
+    schema = Schema.from_yaml(config.schema)
+    dealt = deal(read_documents(config.data, schema), folds, config.seed)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, held_out in enumerate(dealt, 1):
+        others = [document for fold in dealt if fold is not held_out for document in fold]
+        data = folder / f"fold-{number}.jsonl"
+        write_jsonl(assign_splits(others, config.seed, (1 - VALIDATION, VALIDATION, 0)), data)
+        own = replace(config, data=str(data), output_dir=str(folder / f"fold-{number}"))
+        if not is_current(own):
+            train(own, resume=True, overwrite=True)
+        trained = load(own.output_dir)
+        yield trained.model, trained.windower, held_out
+
+
+def deal(documents: Iterable[Document], folds: int, seed: int) -> list[list[Document]]:
+    """The documents, without their splits, in folds of nearly one size that share no group and no near-duplicates.
+
+    Raises:
+        SuspectsError: there are fewer than two folds, or too few unlike documents for them.
+    """
+    if folds < 2:
+        raise SuspectsError(f"cross-validation needs at least 2 folds, found {folds}")
+    rest = [replace(document, split=None) for document in documents]
+    dealt = []
+    for left in range(folds, 0, -1):
+        # A fold is what `assign_splits` draws for a test of this share in what is left.
+        drawn = assign_splits(rest, seed, (1 - 1 / left, 0, 1 / left))
+        dealt.append([replace(d, split=None) for d in drawn if d.split == "test"])
+        rest = [replace(d, split=None) for d in drawn if d.split != "test"]
+    if not all(dealt):
+        raise SuspectsError(f"the documents fall into fewer than {folds} unlike groups; take fewer folds, or more data")
+    return dealt
+
+
+def suspects(model: TriplesModel, windower: Windower, documents: Sequence[Document]) -> list[Suspect]:
+    """Where the model contradicts the annotation of documents, the most confident contradiction first.
+
+    What words cannot represent, and relations over such distances that the model does not consider them, is not judged.
+
+    Args:
+        model: in eval mode, not trained on the documents.
+    """
+    found: dict[tuple[str, ...], list[Suspect]] = {}
+    for document, reading in zip(documents, readings(model, windower, (d.text for d in documents)), strict=True):
+        targets = example(document, windower, model.schema).targets
+        for suspect in (*_mentions(model, document, reading, targets), *_structure(model, document, reading, targets)):
+            same = (suspect.document, suspect.kind, suspect.text.casefold(), suspect.gold, suspect.predicted)
+            found.setdefault(same, []).append(suspect)
+    merged = [replace(min(same, key=_order), places=len(same)) for same in found.values()]
+    return sorted(merged, key=_order)
+
+
+def cross_validated_suspects(config: TrainingConfig, folds: int, folder: str | Path) -> list[Suspect]:
+    """The suspects of all documents of the data, the most confident first; see `cross_validate`."""
+    return sorted(
+        (suspect for fold in cross_validate(config, folds, folder) for suspect in suspects(*fold)), key=_order
+    )
+
+
+def table(suspects: Sequence[Suspect]) -> str:
+    """A table to read, one line a suspect."""
+    lines = [f"{'':>5}  {'confidence':>10}  document, place, annotation -> model"]
+    for number, s in enumerate(suspects, 1):
+        place = f"{s.document} [{s.start}, {s.end}) {s.kind} {one_line(s.text)!r}"
+        often = f" (in {s.places} places)" if s.places > 1 else ""
+        says = f"{one_line(s.gold) or 'nothing'} -> {one_line(s.predicted) or 'nothing'}"
+        lines.append(f"{number:>5}  {s.confidence:>10.4f}  {place}: {says}{often}")
+    return "\n".join(lines)
+
+
+def _order(suspect: Suspect) -> tuple[float, str, int, int, str, str]:
+    return -suspect.confidence, suspect.document, suspect.start, suspect.end, suspect.kind, suspect.text
+
+
+def _mentions(model: TriplesModel, document: Document, reading: Reading, targets: Targets) -> Iterator[Suspect]:
+    """Mentions that only one side has, or that differ in type or boundary.
+
+    The confidence is that in the tags of the words about which the two differ.
+    """
+    spans = reading.spans(model)
+    tags = np.zeros(len(reading.text), dtype=np.int64)
+    for first, last, type_ in zip(spans.first, spans.last, spans.types, strict=True):
+        tags[first], tags[first + 1 : last + 1] = 1 + 2 * type_, 2 + 2 * type_
+    chosen = reading.log_probs[np.arange(len(tags)), tags]
+    starts = reading.text.offsets[:, 0]
+    gold, predicted = (_as_mentions(model, reading, side) for side in (targets.spans, spans))
+    for a, b in align(gold, predicted):
+        if a == b:
+            continue
+        kind, start, end, text, says, contradicts = mention_difference(document.text, a, b)
+        words = (starts >= start) & (starts < end) & (tags != targets.tags)
+        confidence = float(np.exp(chosen[words].mean()))
+        yield Suspect(document.id, kind, start, end, text, says, contradicts, confidence)
+
+
+def _as_mentions(model: TriplesModel, reading: Reading, spans: Spans) -> list[Mention]:
+    types = list(model.schema.entities)
+    offsets = reading.text.offsets
+    return [
+        Mention(int(offsets[first, 0]), int(offsets[last, 1]), types[type_], entity="")
+        for first, last, type_ in zip(spans.first, spans.last, spans.types, strict=True)
+    ]
+
+
+@torch.no_grad()
+def _structure(model: TriplesModel, document: Document, reading: Reading, targets: Targets) -> Iterator[Suspect]:
+    """Attributes, entities and relations on the annotated mentions."""
+    if not len(targets.spans):
+        return
+    structure = model.structure(reading.states, targets.spans, reading.text)
+    mentions = _as_mentions(model, reading, targets.spans)
+    yield from _attributes(model, document, structure, targets, mentions)
+    yield from _entities(document, structure, targets, mentions)
+    yield from _relations(model, document, reading, structure, targets, mentions)
+
+
+def _attributes(
+    model: TriplesModel, document: Document, structure: Structure, targets: Targets, mentions: Sequence[Mention]
+) -> Iterator[Suspect]:
+    for attributes in model.schema.attributes.values():
+        for name, values in attributes.items():
+            labels = list(values)
+            probabilities = structure.attribute_logits[name].float().softmax(-1).cpu().numpy()
+            best = probabilities.argmax(axis=1)
+            gold = targets.attributes[name]
+            for m in np.flatnonzero((gold >= 0) & (best != gold)):
+                start, end = mentions[m].start, mentions[m].end
+                says, contradicts = labels[gold[m]], labels[best[m]]
+                confidence = float(probabilities[m, best[m]])
+                yield Suspect(document.id, name, start, end, document.text[start:end], says, contradicts, confidence)
+
+
+def _entities(
+    document: Document, structure: Structure, targets: Targets, mentions: Sequence[Mention]
+) -> Iterator[Suspect]:
+    """Names that are, or are not, joined to the earlier ones of an annotated entity, by the mean over these."""
+    if not len(structure.alias_pairs):
+        return
+    first_of = np.unique(structure.groups, return_index=True)[1]
+    owner = targets.entities[first_of]
+    alias = structure.alias_logits.float().sigmoid().cpu().numpy()
+    earlier, later = structure.alias_pairs.T
+    candidates, inverse = np.unique(np.stack([later, owner[earlier]], axis=1), axis=0, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    means = np.bincount(inverse, weights=alias) / np.bincount(inverse)
+    for (group, entity), mean in zip(candidates.tolist(), means.tolist(), strict=True):
+        joined = owner[group] == entity
+        if joined == (mean > 0.5):
+            continue
+        mention, other = mentions[first_of[group]], mentions[int(np.argmax(targets.entities == entity))]
+        text = f"{document.wording(other)} = {document.wording(mention)}"
+        says, contradicts = ("one entity", "two entities") if joined else ("two entities", "one entity")
+        confidence = max(mean, 1 - mean)
+        yield Suspect(document.id, "entity", mention.start, mention.end, text, says, contradicts, confidence)
+
+
+def _relations(
+    model: TriplesModel,
+    document: Document,
+    reading: Reading,
+    structure: Structure,
+    targets: Targets,
+    mentions: Sequence[Mention],
+) -> Iterator[Suspect]:
+    members: dict[int, list[Mention]] = {}
+    for entity, mention in zip(targets.entities.tolist(), mentions, strict=True):
+        members.setdefault(entity, []).append(mention)
+    triples, logits = model.relation_logits(
+        reading.states, structure.vectors, targets.spans, targets.entities, reading.text
+    )
+    names = list(model.schema.relations)
+    for (type_, head, tail), probability in zip(
+        triples.tolist(), logits.float().sigmoid().cpu().numpy().tolist(), strict=True
+    ):
+        annotated = (type_, head, tail) in targets.relations
+        if annotated == (probability > 0.5):
+            continue
+        start, end, text = link(document.text, members[head], members[tail])
+        says, contradicts = (names[type_], "") if annotated else ("", names[type_])
+        confidence = max(probability, 1 - probability)
+        yield Suspect(document.id, "relation", start, end, text, says, contradicts, confidence)
