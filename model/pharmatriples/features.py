@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from .decoding import Spans
 from .documents import Document
@@ -77,12 +78,30 @@ def example(document: Document, windower: Windower, schema: Schema) -> Example:
 
 
 class Collator:
-    """Makes the model's batch of examples; see `Windower.batch`."""
+    """Makes the model's batch of examples; see `Windower.batch`.
 
-    def __init__(self, windower: Windower, budget: int):
+    Args:
+        budget: padded pieces in a batch of windows.
+        name_masking: share of the names whose pieces are masked, anew each time, so that the model learns from the
+            words around a name and not from the name alone. It draws from torch's generator.
+        named: for each entity type, whether its mentions are names.
+    """
+
+    def __init__(self, windower: Windower, budget: int, name_masking: float = 0.0, named: Sequence[bool] = ()):
         self.windower = windower
         self.budget = budget
+        self.name_masking = name_masking
+        self.named = np.array(named, dtype=bool)
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        batch = self.windower.batch([e.text for e in examples], self.budget)
-        return {**batch, "targets": [e.targets for e in examples]}
+        texts = [self._masked(e) if self.name_masking else e.text for e in examples]
+        return {**self.windower.batch(texts, self.budget), "targets": [e.targets for e in examples]}
+
+    def _masked(self, example: Example) -> EncodedText:
+        text, spans = example.text, example.targets.spans
+        chosen = (torch.rand(len(spans)).numpy() < self.name_masking) & self.named[spans.types]
+        words = np.zeros(len(text) + 1, dtype=bool)  # the last stands for line breaks, whose word is -1
+        for first, last in zip(spans.first[chosen], spans.last[chosen], strict=True):
+            words[first : last + 1] = True
+        mask = self.windower.tokenizer.mask_token_id
+        return replace(text, pieces=np.where(words[text.piece_words], mask, text.pieces))

@@ -26,6 +26,10 @@ DECISIONS = 20
 REASONS = 3
 
 
+class RankingError(ValueError):
+    """Documents that cannot be ranked; the message names one."""
+
+
 @dataclass(frozen=True)
 class Ranked:
     """A text in the order in which it should be annotated.
@@ -82,9 +86,14 @@ def rank(model: TriplesModel, windower: Windower, documents: Iterable[Document],
 
     Args:
         model: in eval mode.
-        documents: their ids differ.
+
+    Raises:
+        RankingError: a document id stands twice.
     """
-    by_id = {document.id: document for document in documents}
+    by_id: dict[str, Document] = {}
+    for document in documents:
+        if by_id.setdefault(document.id, document) is not document:
+            raise RankingError(f"document id {document.id!r} stands twice; ids must be unique")
     ids = sorted(by_id)
     found, vectors = [], []
     for id_, reading in zip(ids, readings(model, windower, (by_id[id_].text for id_ in ids), batch_size), strict=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,12 +78,16 @@ def cross_validate(
     for number, held_out in enumerate(dealt, 1):
         others = [document for fold in dealt if fold is not held_out for document in fold]
         data = folder / f"fold-{number}.jsonl"
-        write_jsonl(assign_splits(others, config.seed, (1 - VALIDATION, VALIDATION, 0)), data)
+        split = assign_splits(others, config.seed, (1 - VALIDATION, VALIDATION, 0))
+        if len({document.split for document in split}) < 2:
+            raise SuspectsError(f"{config.data}: too few unlike documents to train on some and validate on others")
+        write_jsonl(split, data)
         own = replace(config, data=str(data), output_dir=str(folder / f"fold-{number}"))
         if not is_current(own):
             train(own, resume=True, overwrite=True)
         trained = load(own.output_dir)
-        yield trained.model, trained.windower, held_out
+        model: Any = trained.model
+        yield model, trained.windower, held_out
 
 
 def deal(documents: Iterable[Document], folds: int, seed: int) -> list[list[Document]]:
@@ -193,7 +198,7 @@ def _attributes(
     for attributes in model.schema.attributes.values():
         for name, values in attributes.items():
             labels = list(values)
-            probabilities = structure.attribute_logits[name].float().softmax(-1).cpu().numpy()
+            probabilities = structure.attribute_logits[name].double().softmax(-1).cpu().numpy()
             best = probabilities.argmax(axis=1)
             gold = targets.attributes[name]
             for m in np.flatnonzero((gold >= 0) & (best != gold)):
@@ -211,7 +216,7 @@ def _entities(
         return
     first_of = np.unique(structure.groups, return_index=True)[1]
     owner = targets.entities[first_of]
-    alias = structure.alias_logits.float().sigmoid().cpu().numpy()
+    alias = structure.alias_logits.double().sigmoid().cpu().numpy()
     earlier, later = structure.alias_pairs.T
     candidates, inverse = np.unique(np.stack([later, owner[earlier]], axis=1), axis=0, return_inverse=True)
     inverse = inverse.reshape(-1)
@@ -242,9 +247,7 @@ def _relations(
         reading.states, structure.vectors, targets.spans, targets.entities, reading.text
     )
     names = list(model.schema.relations)
-    for (type_, head, tail), probability in zip(
-        triples.tolist(), logits.float().sigmoid().cpu().numpy().tolist(), strict=True
-    ):
+    for (type_, head, tail), probability in zip(triples.tolist(), logits.double().sigmoid().tolist(), strict=True):
         annotated = (type_, head, tail) in targets.relations
         if annotated == (probability > 0.5):
             continue

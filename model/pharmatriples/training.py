@@ -56,6 +56,7 @@ class TrainingConfig:
         token_budget: padded pieces in one forward of the encoder.
         precision: fp32, bf16 (autocast), or auto: bf16 where a short measurement finds it faster.
         window, stride, mention_size, pair_size, head_dropout, tag_weight: see `TriplesConfig`.
+        name_masking: share of the names that are masked in a step, see `features.Collator`.
         encoder_dropout: dropout of the encoder's hidden states.
     """
 
@@ -78,6 +79,7 @@ class TrainingConfig:
     pair_size: int = 128
     head_dropout: float = 0.2
     encoder_dropout: float = 0.0
+    name_masking: float = 0.0
     tag_weight: float = 2.0
     seed: int = 13
 
@@ -305,7 +307,7 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
         ),
         train_dataset=examples,
         eval_dataset=documents["validation"],
-        data_collator=Collator(windower, config.token_budget),
+        data_collator=Collator(windower, config.token_budget, config.name_masking, model.named),
     )
     checkpoint = _prepare(partial, record, resume) if trainer.is_world_process_zero() else None
     if world > 1:
