@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "model" / "pharmatriples"
 LAYERS = (
     {"schema"},
     {"documents"},
-    {"labelstudio", "labelstudio_result", "splits"},
+    {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report", "splits"},
     {"windows", "configuration", "decoding"},
     {"dataset", "pairs", "prediction"},
     {"modeling"},
@@ -25,7 +25,17 @@ LAYERS = (
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 # Parts of one job, split for length: the first may import the second.
-WITHIN = {("labelstudio", "labelstudio_result"), ("evaluation", "records")}
+WITHIN = {
+    ("labelstudio", "labelstudio_task"),
+    ("labelstudio", "labelstudio_result"),
+    ("labelstudio", "labelstudio_offsets"),
+    ("labelstudio", "import_report"),
+    ("labelstudio_task", "labelstudio_result"),
+    ("labelstudio_task", "labelstudio_offsets"),
+    ("labelstudio_task", "import_report"),
+    ("labelstudio_result", "labelstudio_offsets"),
+    ("evaluation", "records"),
+}
 
 
 def faults(name: str, source: str) -> Iterator[str]:

@@ -90,24 +90,5 @@ def test_a_predicted_mention_stands_for_the_gold_one_that_it_shares_most_words_w
     assert match(predicted, spans()).tolist() == [-1] * 4
 
 
-def test_training_targets_name_the_mentions_that_words_cannot_hold() -> None:
-    document = acme().from_dict(
-        {
-            "id": "cut",
-            "text": "AxB and Cd",
-            "mentions": [
-                {"start": 0, "end": 1, "type": "TARGET", "entity": "a"},
-                {"start": 2, "end": 3, "type": "TARGET", "entity": "b"},
-                {"start": 8, "end": 10, "type": "TARGET", "entity": "c"},
-            ],
-            "relations": [],
-        }
-    )
-    made = example(document, tiny_windower(tiny_model()), SCHEMA)
-    assert made.misaligned == ("cut: TARGET 'A' at [0, 1)",)
-    assert made.lost == ("cut: TARGET 'B' at [2, 3)",)
-    assert made.targets.entities.tolist() == [0, 1]
-
-
 def test_the_tokenizer_of_the_tests_is_a_fast_one() -> None:
     assert tiny_tokenizer().is_fast

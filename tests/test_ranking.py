@@ -28,7 +28,7 @@ TEXTS = {
 
 def noisy_model(schema: Schema = SCHEMA) -> TriplesModel:
     """A model that marks many mentions, more and less surely."""
-    model = tiny_model(schema)
+    model = tiny_model(schema, seed=1)
     with torch.no_grad():
         model.tagger.weight *= 20
     return model
@@ -74,7 +74,7 @@ def test_a_text_that_the_model_was_trained_on_comes_after_one_that_is_new_to_it(
     windower = tiny_windower(model)
     batch = Collator(windower, 1024)([example(acme(), windower, SCHEMA)])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(60):
+    for _ in range(100):
         optimizer.zero_grad()
         model(**batch).loss.backward()
         optimizer.step()

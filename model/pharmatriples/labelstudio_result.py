@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from .documents import Mention, Relation
+from .labelstudio_offsets import Utf16Text, agrees, trimmed
 from .schema import Schema
 
 KINDS = {"labels": "region", "choices": "choice", "relation": "relation"}  # type of an item -> its kind
@@ -67,25 +68,33 @@ class Verdict(NamedTuple):
 
 
 class Marked(NamedTuple):
-    """What a result says: mentions and relations that make a document, and one verdict for each item."""
+    """What a result says: mentions and relations that make a document, and for each item one verdict, and the
+    mentions that it is about: one of a span or choice, head and tail of a relation, none where it is refused."""
 
     mentions: tuple[Mention, ...]
     relations: tuple[Relation, ...]
     verdicts: tuple[Verdict, ...]
+    about: tuple[tuple[Mention, ...], ...]
 
 
-def read_result(result: list[Any], text: str, schema: Schema) -> Marked:
-    """Read the result of one annotation of `text`.
+def read_result(result: list[Any], text: str, schema: Schema, utf16: Utf16Text | None = None) -> Marked:
+    """Read the result of one annotation of `text`, whose offsets count UTF-16 units where `utf16` is given.
 
     Items are grouped by region id; entities are the connected components of the alias arrows, to which regions
     that a person drew are joined by their wording; relations between regions become relations between entities.
     Never raises for what the result holds.
     """
-    reader = _Reader(result, text, schema)
+    reader = _Reader(result, text, schema, utf16)
     entities = _entities(reader.distinct(), reader.arrows, text, schema)
-    mentions = (Mention(r.start, r.end, r.type, entity, r.attributes) for r, entity in entities.items())
+    mentions = {r: Mention(r.start, r.end, r.type, entity, r.attributes) for r, entity in entities.items()}
     links = (Relation(a.label, entities[a.head], entities[a.tail]) for a in reader.arrows if a.label != schema.alias)
-    return Marked(tuple(mentions), tuple(dict.fromkeys(links)), tuple(reader.verdicts))
+    about: list[tuple[Mention, ...]] = [()] * len(result)
+    for region, mention in mentions.items():
+        for place in region.items:
+            about[place] = (mention,)
+    for arrow in reader.arrows:
+        about[arrow.place] = (mentions[arrow.head], mentions[arrow.tail])
+    return Marked(tuple(mentions.values()), tuple(dict.fromkeys(links)), tuple(reader.verdicts), tuple(about))
 
 
 class _Refused(Exception):
@@ -103,6 +112,7 @@ class _Region:
 
 
 class _Arrow(NamedTuple):
+    place: int
     label: str
     head: _Region
     tail: _Region
@@ -111,10 +121,11 @@ class _Arrow(NamedTuple):
 class _Reader:
     """Regions, then choices, then what contradicts itself, then arrows; `verdicts` follows all along."""
 
-    def __init__(self, result: list[Any], text: str, schema: Schema):
+    def __init__(self, result: list[Any], text: str, schema: Schema, utf16: Utf16Text | None):
         self.result = result
         self.text = text
         self.schema = schema
+        self.utf16 = utf16
         self.verdicts = [Verdict("kept")] * len(result)
         self.regions: dict[str, _Region] = {}  # region id -> region; ids of doubles lead to the same region
         self.refused: set[str] = set()  # region ids
@@ -141,7 +152,8 @@ class _Reader:
                     self.verdicts[place] = Verdict("refused", str(fault))
 
     def _repaired(self, place: int, reason: str) -> None:
-        self.verdicts[place] = Verdict("repaired", reason)
+        before = self.verdicts[place].reason
+        self.verdicts[place] = Verdict("repaired", f"{before}; {reason}" if before else reason)
 
     def _refuse(self, region: _Region, reason: str) -> None:
         ids = [id_ for id_, other in self.regions.items() if other is region]
@@ -159,7 +171,7 @@ class _Reader:
     def _read_span(self, place: int, item: Any) -> None:
         id_ = text_of(item, "id") or f"item {place}"
         try:
-            start, end, label = self._span(item)
+            start, end, label = self._span(place, item)
         except _Refused:
             self.refused.add(id_)
             raise
@@ -171,17 +183,32 @@ class _Reader:
             self._repaired(place, "stands twice; merged")
         region.items.append(place)
 
-    def _span(self, item: Any) -> tuple[int, int, str]:
+    def _span(self, place: int, item: Any) -> tuple[int, int, str]:
+        label = _only(value_of(item, "labels"), "label")
+        if label not in self.schema.entities:
+            raise _Refused(f"label {label!r} is none of {', '.join(self.schema.entities)}")
         start, end = offset_of(item, "start"), offset_of(item, "end")
         if start is None or end is None:
             found = f"{value_of(item, 'start')!r:.30} and {value_of(item, 'end')!r:.30}"
             raise _Refused(f"offsets must be whole numbers, found {found}")
+        if self.utf16:
+            span = self.utf16.span(start, end)
+            if span is None:
+                raise _Refused("offsets count UTF-16 units here, and these lie outside the text or inside a character")
+            if span != (start, end):
+                self._repaired(place, "offsets counted UTF-16 units")
+            start, end = span
         if not 0 <= start < end <= len(self.text):
             raise _Refused(f"the span is empty, inverted or outside the text of {len(self.text)} characters")
-        label = _only(value_of(item, "labels"), "label")
-        if label not in self.schema.entities:
-            raise _Refused(f"label {label!r} is none of {', '.join(self.schema.entities)}")
-        return start, end, label
+        words, given = self.text[start:end], value_of(item, "text")
+        if isinstance(given, str) and not agrees(words, given):
+            self._repaired(place, f"value.text says {given!r:.60}, the text there {words!r:.60}; the text counts")
+        shorter = trimmed(self.text, start, end)
+        if shorter[0] == shorter[1]:
+            raise _Refused("the span holds nothing but blanks and brackets")
+        if shorter != (start, end):
+            self._repaired(place, f"blanks or brackets at the ends cut off: [{shorter[0]}, {shorter[1]})")
+        return *shorter, label
 
     def _refuse_torn(self) -> None:
         """Nobody knows which span was meant where one of a region's spans is refused."""
@@ -191,6 +218,8 @@ class _Reader:
 
     def _region(self, item: Any, key: str) -> _Region:
         id_ = text_of(item, key)
+        if not id_:
+            raise _Refused(f"without a region: its {key!r} is {item.get(key)!r:.60}")
         if id_ in self.refused:
             raise _Refused(f"its region {id_!r} is refused")
         if id_ not in self.regions:
@@ -267,7 +296,7 @@ class _Reader:
         elif a is b:
             self._repaired(place, f"{label} from a mention to itself; dropped")
         else:
-            self.arrows.append(_Arrow(label, a, b))
+            self.arrows.append(_Arrow(place, label, a, b))
 
     def _read_relation(self, place: int, label: str, a: _Region, b: _Region, direction: str) -> None:
         signature = self.schema.relations[label]
@@ -279,7 +308,7 @@ class _Reader:
             self._repaired(place, f"drawn both ways: {label} joins {' -> '.join(signature)}")
         if not fitting:
             raise _Refused(f"{label} joins {' -> '.join(signature)}, found {a.type} and {b.type}")
-        self.arrows += [_Arrow(label, head, tail) for head, tail in fitting]
+        self.arrows += [_Arrow(place, label, head, tail) for head, tail in fitting]
 
     def _implied_label(self, a: _Region, b: _Region) -> str:
         pairs = ((a.type, b.type), (b.type, a.type))

@@ -1,0 +1,92 @@
+"""What became of everything in an export: a value, a table, and JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+OUTCOMES = ("kept", "repaired", "refused", "ignored")
+KINDS = ("task", "annotation", "region", "choice", "relation", "other", "draft", "prediction")
+
+
+class LabelStudioError(ValueError):
+    """An export that cannot be read, or not whole; the message names file, task and region."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What became of one item of an export.
+
+    Attributes:
+        outcome: kept; repaired or refused, for `reason`; ignored, where it is no annotation that was asked for (a
+            draft, a prediction, a skipped task, another annotator's).
+        kind: task, annotation, region, choice, relation, other, draft or prediction.
+        task: id of the document that the task holds. annotation: number of the annotation in its task, from 1.
+        region: its region id, for a relation `FROM -> TO`.
+        start, end, text: the span as given, and the words there where it is in the text.
+    """
+
+    outcome: str
+    kind: str
+    task: str
+    annotation: int | None = None
+    region: str = ""
+    start: int | None = None
+    end: int | None = None
+    text: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        number = f", annotation {self.annotation}" if self.annotation is not None else ""
+        region = f", {self.region}" if self.region else ""
+        place = f" [{self.start}, {self.end})" if self.start is not None else ""
+        words = f" {self.text!r:.80}" if self.text else ""
+        return f"{self.outcome} {self.kind}: task {self.task!r}{number}{region}{place}{words}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """Every item of an export with its outcome; the counts add up to the export's items."""
+
+    source: str
+    items: tuple[Item, ...]
+    documents: int
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Kind -> outcome -> how many, for the kinds that the export has."""
+        found = Counter((item.kind, item.outcome) for item in self.items)
+        kinds = [kind for kind in KINDS if any((kind, outcome) in found for outcome in OUTCOMES)]
+        return {kind: {outcome: found[kind, outcome] for outcome in OUTCOMES} for kind in kinds}
+
+    def of(self, *outcomes: str) -> list[Item]:
+        """The items with one of these outcomes, in the order of the export."""
+        return [item for item in self.items if item.outcome in outcomes]
+
+    def check(self) -> ImportReport:
+        """The report itself, if nothing was refused.
+
+        Raises:
+            LabelStudioError: naming what was refused.
+        """
+        if refused := self.of("refused"):
+            raise LabelStudioError(f"{self.source}: {len(refused)} items of the export are refused:\n" + _list(refused))
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types: source, documents, counts, items (empty fields left out)."""
+        items = [{key: value for key, value in asdict(item).items() if value not in ("", None)} for item in self.items]
+        return {"source": self.source, "documents": self.documents, "counts": self.counts, "items": items}
+
+    def __str__(self) -> str:
+        rows = [("", *OUTCOMES), *((kind, *map(str, found.values())) for kind, found in self.counts.items())]
+        table = [f"{row[0]:<12}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows]
+        listed = self.of("refused") + self.of("repaired")
+        return "\n".join([f"{self.source}: {self.documents} documents", *table, *([_list(listed)] if listed else [])])
+
+
+def _list(items: Sequence[Item], limit: int = 20) -> str:
+    lines = [f"  {item}" for item in items[:limit]]
+    return "\n".join([*lines, *([f"  ... and {len(items) - limit} more"] if len(items) > limit else [])])
