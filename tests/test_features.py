@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import torch
 from pharmatriples import Document
-from pharmatriples.features import Collator, example
+from pharmatriples.features import Examples, example, recode
 from tiny import SCHEMA, acme, tiny_model, tiny_windower
 
 MODEL = tiny_model()
@@ -47,25 +49,32 @@ def test_mentions_that_words_cannot_hold_are_named() -> None:
     assert made.targets.entities.tolist() == [0, 1]
 
 
-def pieces(masking: float) -> list[str]:
-    collator = Collator(WINDOWER, 1024, masking, MODEL.named)
-    batch = collator([example(acme(), WINDOWER, SCHEMA)])
-    flat = torch.cat([w["input_ids"].flatten() for w in batch["windows"]])
-    return WINDOWER.tokenizer.convert_ids_to_tokens(flat[batch["piece_index"]])
+def test_codes_change_everywhere_alike_and_nothing_else_does() -> None:
+    document = acme()
+    other = recode(document, Random(3)).check(SCHEMA)
+    codes = {other.wording(m) for m in other.mentions if m.type == "DRUG"}
+    assert len(codes) == 1
+    (code,) = codes
+    assert code != "ACM-101"
+    assert other.text.replace(code, "ACM-101") == document.text
+    kept = [other.wording(m) for m in other.mentions if m.type != "DRUG"]
+    assert kept == [document.wording(m) for m in document.mentions if m.type != "DRUG"]
+    assert other.relations == document.relations
 
 
-def test_masking_hides_names_and_leaves_the_words_around_them() -> None:
-    assert "[MASK]" not in pieces(0.0)
-    masked = pieces(1.0)
-    assert "accepted" in masked  # a trigger is no name
-    assert "acme" not in masked
-    assert "nmpa" not in masked
-    assert {"said", "that", "for", "its"} <= set(masked)
+def test_codes_come_with_and_without_a_hyphen() -> None:
+    codes = [d.wording(d.mentions[3]) for d in (recode(acme(), Random(i)) for i in range(20))]
+    assert {"-" in code for code in codes} == {True, False}
+    assert len(set(codes)) == 20
 
 
-def test_masking_is_drawn_anew_and_repeats_with_the_seed() -> None:
-    torch.manual_seed(1)
-    first, second = pieces(0.5), pieces(0.5)
-    torch.manual_seed(1)
-    assert pieces(0.5) == first
-    assert first != second
+def test_examples_vary_and_repeat_with_the_seed() -> None:
+    examples = Examples([acme()], WINDOWER, SCHEMA)
+
+    def draw() -> list[str]:
+        torch.manual_seed(1)
+        return [examples[0].text.text for _ in range(8)]
+
+    assert draw() == draw()
+    assert acme().text in draw()
+    assert len(set(draw())) > 2

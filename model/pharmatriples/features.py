@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,8 @@ from .documents import Document
 from .modeling import Targets
 from .schema import Schema
 from .windows import EncodedText, Windower
+
+_CODE = re.compile(r"\b[A-Z]{2,5}-?\d{3,6}[A-Z]?\b")
 
 
 @dataclass(frozen=True)
@@ -77,31 +82,61 @@ def example(document: Document, windower: Windower, schema: Schema) -> Example:
     )
 
 
-class Collator:
-    """Makes the model's batch of examples; see `Windower.batch`.
+def recode(document: Document, random: Random) -> Document:
+    """A copy whose code names (`TRX-4410`) are others, with or without a hyphen, each the same throughout.
 
-    Args:
-        budget: padded pieces in a batch of windows.
-        name_masking: share of the names whose pieces are masked, anew each time, so that the model learns from the
-            words around a name and not from the name alone. It draws from torch's generator.
-        named: for each entity type, whether its mentions are names.
+    Codes are arbitrary: what tells a drug from a target or a trial is the words around it, and a model that sees the
+    same codes in every epoch learns those instead. Only codes inside mentions change.
+    """
+    new: dict[str, str] = {}
+
+    def code(match: re.Match[str]) -> str:
+        letters = "".join(random.choices(string.ascii_uppercase, k=random.randint(2, 4)))
+        number = str(random.randrange(10 ** random.randint(1, 5), 10**6))[: random.randint(2, 5)]
+        suffix = random.choice(string.ascii_uppercase) if random.random() < 0.1 else ""
+        return new.setdefault(match.group(), letters + random.choice(("-", "-", "")) + number + suffix)
+
+    parts: list[str] = []
+    mentions = []
+    at = length = 0
+    for m in document.mentions:
+        between, wording = document.text[at : m.start], _CODE.sub(code, document.wording(m))
+        start = length + len(between)
+        at, length = m.end, start + len(wording)
+        mentions.append(replace(m, start=start, end=length))
+        parts += [between, wording]
+    return replace(document, text="".join([*parts, document.text[at:]]), mentions=tuple(mentions))
+
+
+class Examples(Sequence[Example]):
+    """The training examples of documents; every second time that one is asked for, its codes are drawn anew.
+
+    The draws come from torch's generator, so a run repeats and a resumed one goes on as it would have.
     """
 
-    def __init__(self, windower: Windower, budget: int, name_masking: float = 0.0, named: Sequence[bool] = ()):
+    def __init__(self, documents: Sequence[Document], windower: Windower, schema: Schema):
+        self.documents = documents
+        self.windower = windower
+        self.schema = schema
+        self.plain = [example(document, windower, schema) for document in documents]
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __getitem__(self, index: Any) -> Any:
+        seed = int(torch.randint(2**31, ()))
+        if seed % 2:
+            return self.plain[index]
+        return example(recode(self.documents[index], Random(seed)), self.windower, self.schema)
+
+
+class Collator:
+    """Makes the model's batch of examples; see `Windower.batch`."""
+
+    def __init__(self, windower: Windower, budget: int):
         self.windower = windower
         self.budget = budget
-        self.name_masking = name_masking
-        self.named = np.array(named, dtype=bool)
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
-        texts = [self._masked(e) if self.name_masking else e.text for e in examples]
-        return {**self.windower.batch(texts, self.budget), "targets": [e.targets for e in examples]}
-
-    def _masked(self, example: Example) -> EncodedText:
-        text, spans = example.text, example.targets.spans
-        chosen = (torch.rand(len(spans)).numpy() < self.name_masking) & self.named[spans.types]
-        words = np.zeros(len(text) + 1, dtype=bool)  # the last stands for line breaks, whose word is -1
-        for first, last in zip(spans.first[chosen], spans.last[chosen], strict=True):
-            words[first : last + 1] = True
-        mask = self.windower.tokenizer.mask_token_id
-        return replace(text, pieces=np.where(words[text.piece_words], mask, text.pieces))
+        batch = self.windower.batch([e.text for e in examples], self.budget)
+        return {**batch, "targets": [e.targets for e in examples]}

@@ -25,7 +25,7 @@ from .configuration import TriplesConfig
 from .dataset import read_documents
 from .documents import Document
 from .evaluation import Scores, evaluate
-from .features import Collator, Example, example
+from .features import Collator, Example, Examples
 from .modeling import TriplesModel, quiet
 from .prediction import predict
 from .schema import Schema
@@ -56,7 +56,6 @@ class TrainingConfig:
         token_budget: padded pieces in one forward of the encoder.
         precision: fp32, bf16 (autocast), or auto: bf16 where a short measurement finds it faster.
         window, stride, mention_size, pair_size, head_dropout, tag_weight: see `TriplesConfig`.
-        name_masking: share of the names that are masked in a step, see `features.Collator`.
         encoder_dropout: dropout of the encoder's hidden states.
     """
 
@@ -79,7 +78,6 @@ class TrainingConfig:
     pair_size: int = 128
     head_dropout: float = 0.2
     encoder_dropout: float = 0.0
-    name_masking: float = 0.0
     tag_weight: float = 2.0
     seed: int = 13
 
@@ -272,8 +270,8 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     schema, documents = _read(config)
     set_seed(config.seed)
     model, windower = new_model(config, schema)
-    examples = [example(d, windower, schema) for d in documents["train"]]
-    report_alignment(examples)
+    examples = Examples(documents["train"], windower, schema)
+    report_alignment(examples.plain)
     record = _record(config, documents)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and fast_bf16())
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -307,7 +305,7 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
         ),
         train_dataset=examples,
         eval_dataset=documents["validation"],
-        data_collator=Collator(windower, config.token_budget, config.name_masking, model.named),
+        data_collator=Collator(windower, config.token_budget),
     )
     checkpoint = _prepare(partial, record, resume) if trainer.is_world_process_zero() else None
     if world > 1:
