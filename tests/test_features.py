@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 
 import torch
-from pharmatriples import Document
-from pharmatriples.features import Examples, example, recode
+from pharmatriples import Document, Mention
+from pharmatriples.features import Examples, Variations, example
 from tiny import SCHEMA, acme, tiny_model, tiny_windower
 
 MODEL = tiny_model()
@@ -49,23 +49,39 @@ def test_mentions_that_words_cannot_hold_are_named() -> None:
     assert made.targets.entities.tolist() == [0, 1]
 
 
-def test_codes_change_everywhere_alike_and_nothing_else_does() -> None:
+def test_codes_change_everywhere_alike_and_the_text_around_names_stays() -> None:
     document = acme()
-    other = recode(document, Random(3)).check(SCHEMA)
+    other = Variations([document], SCHEMA).vary(document, Random(3)).check(SCHEMA)
     codes = {other.wording(m) for m in other.mentions if m.type == "DRUG"}
     assert len(codes) == 1
     (code,) = codes
     assert code != "ACM-101"
-    assert other.text.replace(code, "ACM-101") == document.text
-    kept = [other.wording(m) for m in other.mentions if m.type != "DRUG"]
-    assert kept == [document.wording(m) for m in document.mentions if m.type != "DRUG"]
+    assert other.text.replace(code, "ACM-101") == document.text  # the pool of names is the document's own
     assert other.relations == document.relations
 
 
 def test_codes_come_with_and_without_a_hyphen() -> None:
-    codes = [d.wording(d.mentions[3]) for d in (recode(acme(), Random(i)) for i in range(20))]
+    variations = Variations([acme()], SCHEMA)
+    codes = [d.wording(d.mentions[3]) for d in (variations.vary(acme(), Random(i)) for i in range(20))]
     assert {"-" in code for code in codes} == {True, False}
     assert len(set(codes)) == 20
+
+
+def test_names_are_swapped_within_their_type_and_triggers_and_entities_of_two_wordings_are_not() -> None:
+    text = "Beta (BT) approved Zed for gout."
+    starts = {"Beta": "o1", "BT": "o1", "gout": "i1"}
+    other = Document(
+        "other",
+        text,
+        tuple(
+            Mention(text.index(w), text.index(w) + len(w), "INDICATION" if w == "gout" else "ORGANIZATION", e)
+            for w, e in starts.items()
+        ),
+    )
+    variations = Variations([acme(), other], SCHEMA)
+    varied = [variations.vary(other, Random(i)) for i in range(30)]
+    assert {d.wording(d.mentions[2]) for d in varied} == {"gout", "lupus nephritis"}
+    assert {(d.wording(d.mentions[0]), d.wording(d.mentions[1])) for d in varied} == {("Beta", "BT")}
 
 
 def test_examples_vary_and_repeat_with_the_seed() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .decoding import Spans
-from .documents import Document
+from .documents import Document, Entity
 from .modeling import Targets
 from .schema import Schema
 from .windows import EncodedText, Windower
@@ -82,34 +82,59 @@ def example(document: Document, windower: Windower, schema: Schema) -> Example:
     )
 
 
-def recode(document: Document, random: Random) -> Document:
-    """A copy whose code names (`TRX-4410`) are others, with or without a hyphen, each the same throughout.
+class Variations:
+    """Copies of documents in which some names are others, each the same throughout the document.
 
-    Codes are arbitrary: what tells a drug from a target or a trial is the words around it, and a model that sees the
-    same codes in every epoch learns those instead. Only codes inside mentions change.
+    Names are arbitrary: what tells a drug from a target is the words around it, and a model that meets the same few
+    hundred names in every epoch learns those instead. Two things change, inside mentions only: code names (`TRX-4410`)
+    are drawn anew, with or without a hyphen; and a quarter of the other names are swapped for one of their type from
+    another document (mention replacement, as in Dai and Adel 2020, section 3), where all mentions are worded alike.
     """
-    new: dict[str, str] = {}
 
-    def code(match: re.Match[str]) -> str:
-        letters = "".join(random.choices(string.ascii_uppercase, k=random.randint(2, 4)))
-        number = str(random.randrange(10 ** random.randint(1, 5), 10**6))[: random.randint(2, 5)]
-        suffix = random.choice(string.ascii_uppercase) if random.random() < 0.1 else ""
-        return new.setdefault(match.group(), letters + random.choice(("-", "-", "")) + number + suffix)
+    def __init__(self, documents: Sequence[Document], schema: Schema):
+        names: dict[str, dict[str, None]] = {type_: {} for type_ in schema.named_types}
+        for document in documents:
+            for entity in document.entities.values():
+                if entity.type in names and (wording := _only_wording(document, entity)):
+                    names[entity.type][wording] = None
+        self.names = {type_: list(wordings) for type_, wordings in names.items()}
 
-    parts: list[str] = []
-    mentions = []
-    at = length = 0
-    for m in document.mentions:
-        between, wording = document.text[at : m.start], _CODE.sub(code, document.wording(m))
-        start = length + len(between)
-        at, length = m.end, start + len(wording)
-        mentions.append(replace(m, start=start, end=length))
-        parts += [between, wording]
-    return replace(document, text="".join([*parts, document.text[at:]]), mentions=tuple(mentions))
+    def vary(self, document: Document, random: Random) -> Document:
+        """A copy of a document with other names."""
+        swapped: dict[str, str] = {}
+        for id_, entity in document.entities.items():
+            pool = self.names.get(entity.type)
+            if pool and random.random() < 0.25 and _only_wording(document, entity):
+                swapped[id_] = random.choice(pool)
+        codes: dict[str, str] = {}
+
+        def code(match: re.Match[str]) -> str:
+            letters = "".join(random.choices(string.ascii_uppercase, k=random.randint(2, 4)))
+            number = str(random.randrange(10**5, 10**6))[: random.randint(2, 5)]
+            suffix = random.choice(string.ascii_uppercase) if random.random() < 0.1 else ""
+            return codes.setdefault(match.group(), letters + random.choice(("-", "")) + number + suffix)
+
+        parts: list[str] = []
+        mentions = []
+        at = length = 0
+        for m in document.mentions:
+            between = document.text[at : m.start]
+            wording = _CODE.sub(code, swapped.get(m.entity, document.wording(m)))
+            start = length + len(between)
+            at, length = m.end, start + len(wording)
+            mentions.append(replace(m, start=start, end=length))
+            parts += [between, wording]
+        return replace(document, text="".join([*parts, document.text[at:]]), mentions=tuple(mentions))
+
+
+def _only_wording(document: Document, entity: Entity) -> str | None:
+    """The wording of an entity whose mentions are all worded alike; an abbreviation would no longer fit another."""
+    wordings = {document.wording(m).casefold() for m in entity.mentions}
+    return document.wording(entity.mentions[0]) if len(wordings) == 1 else None
 
 
 class Examples(Sequence[Example]):
-    """The training examples of documents; every second time that one is asked for, its codes are drawn anew.
+    """The training examples of documents; three times of four that one is asked for, it is a variation.
 
     The draws come from torch's generator, so a run repeats and a resumed one goes on as it would have.
     """
@@ -119,15 +144,17 @@ class Examples(Sequence[Example]):
         self.windower = windower
         self.schema = schema
         self.plain = [example(document, windower, schema) for document in documents]
+        self.variations = Variations(documents, schema)
 
     def __len__(self) -> int:
         return len(self.documents)
 
     def __getitem__(self, index: Any) -> Any:
         seed = int(torch.randint(2**31, ()))
-        if seed % 2:
+        if seed % 4 == 0:
             return self.plain[index]
-        return example(recode(self.documents[index], Random(seed)), self.windower, self.schema)
+        varied = self.variations.vary(self.documents[index], Random(seed))
+        return example(varied, self.windower, self.schema)
 
 
 class Collator:
