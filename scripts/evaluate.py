@@ -53,9 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.update_readme:
             page = options.update_readme.read_text(encoding="utf-8")
             options.update_readme.write_text(replace_block(page, options.name, scores.markdown()), encoding="utf-8")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError, AssertionError) as error:  # torch asserts that a device is there
         print(f"evaluate: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("evaluate: stopped", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -1,10 +1,14 @@
-"""Annotate with Label Studio: print its labeling configuration, push releases, pull annotations.
+"""Annotate with Label Studio, and close the loop between model and annotators.
 
     python scripts/label_studio.py config
     python scripts/label_studio.py push seeds/ --project releases
-    python scripts/label_studio.py pull --project releases -o data/releases.json
+    python scripts/label_studio.py pull --project releases -o releases.json
+    python scripts/label_studio.py push --model runs/default --project releases
+    python scripts/label_studio.py agreement releases.json
+    python scripts/label_studio.py rank --model runs/default --project releases
+    python scripts/label_studio.py suspects configs/default.yaml
 
-`make label-studio` starts a server and prints the address and token to use.
+`make label-studio` starts a server and prints the address and token to use. Everything may be repeated.
 """
 
 from __future__ import annotations
@@ -13,155 +17,120 @@ import argparse
 import json
 import os
 import sys
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pharmatriples.documents import Document, read_jsonl
-from pharmatriples.labelstudio import (
-    document_id,
-    export_task,
-    labeling_config,
-    read_export,
-    read_tasks,
-    task_from_document,
-    write_export,
-)
+from pharmatriples.documents import Document
+from pharmatriples.labelstudio import document_id, labeling_config, read_export, write_export
 from pharmatriples.schema import Schema
+from pharmatriples.studio import TIMEOUT, Studio, StudioError, connect, tasks_of
 
 ROOT = Path(__file__).resolve().parent.parent
-BATCH = 500  # tasks per import request
-TIMEOUT = 300  # seconds per request: an import of 500 tasks takes one or two
-
-
-class Failure(Exception):
-    """What went wrong, in one line for the user."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        schema = Schema.from_yaml(options.schema)
-        if options.command == "config":
-            print(labeling_config(schema), end="")
-        elif options.command == "push":
-            push(options, schema)
-        else:
-            pull(options, schema)
-    except (Failure, ValueError, OSError) as error:
+        options.run(options)
+    except (ValueError, OSError) as error:
         print(f"label_studio: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("label_studio: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 
-def push(options: argparse.Namespace, schema: Schema) -> None:
-    tasks: dict[str, dict[str, Any]] = {}
-    for path in options.inputs:
-        for task in _tasks(path, schema, options.predictions):
-            if document_id(task) in tasks:
-                raise Failure(f"{path}: release {document_id(task)!r} is in the input twice; ids must differ")
-            tasks[document_id(task)] = task
-    with _server(options) as client:
-        project = _project(client, options.project, labeling_config(schema))
-        there = {document_id(task) for task in _exported(client, project)}
-        new = [task for id_, task in tasks.items() if id_ not in there]
-        for start in range(0, len(new), BATCH):
-            batch = new[start : start + BATCH]
-            answer = client.projects.import_tasks(project.id, request=batch)
-            if answer.task_count != len(batch):
-                raise Failure(
-                    f"the server took {answer.task_count} of {len(batch)} tasks; look at the project, try again"
-                )
-    print(f"{len(new)} releases pushed to project {options.project!r}, {len(tasks) - len(new)} were there already")
+def config(options: argparse.Namespace) -> None:
+    print(labeling_config(Schema.from_yaml(options.schema)), end="")
 
 
-def pull(options: argparse.Namespace, schema: Schema) -> None:
-    with _server(options) as client:
-        tasks = _exported(client, _project(client, options.project))
-    report = read_export(tasks, schema).report
+def push(options: argparse.Namespace) -> None:
+    if not options.inputs and not options.model:
+        raise StudioError("nothing to push: give an INPUT, or --model to pre-annotate what the project has")
+    extract = _pipeline(options.model) if options.model else None
+    schema = extract.model.schema if extract else Schema.from_yaml(options.schema)
+    tasks = tasks_of(options.inputs, schema, options.predictions)
+    with _server(options) as studio:
+        project = studio.project(options.project, schema, create=bool(tasks))
+        count = studio.push(project, list(tasks.values()))
+        if tasks:
+            print(f"{count} releases pushed to project {options.project!r}, {len(tasks) - count} were there already")
+        if extract:
+            from pharmatriples.preannotation import model_version, predictions
+
+            version = model_version(extract)
+            count = studio.push_predictions(project, lambda texts: predictions(texts, extract, version), version)
+            print(f"{count} releases pre-annotated by {version}")
+
+
+def pull(options: argparse.Namespace) -> None:
+    schema = Schema.from_yaml(options.schema)
+    with _server(options) as studio:
+        tasks = studio.tasks(studio.project(options.project))
+    report = replace(read_export(tasks, schema).report, source=f"project {options.project!r}")
     write_export(tasks, options.out)
-    print(replace(report, source=f"project {options.project!r}"))
+    print(report)
     print(f"{len(tasks)} tasks written to {options.out}")
+    _write_json(options.report, report.to_dict())
+    if options.strict:
+        report.check()
 
 
-def _tasks(path: Path, schema: Schema, predictions: bool) -> Iterator[dict[str, Any]]:
-    """The tasks of an input: a folder of texts, a text, JSON lines of documents, or a Label Studio export."""
-    if path.is_dir():
-        files = sorted(path.glob("*.txt"))
-        if not files:
-            raise Failure(f"{path}: no .txt file in this folder")
-        for file in files:
-            yield from _tasks(file, schema, predictions)
-    elif path.suffix == ".txt":
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise Failure(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-        yield task_from_document(Document(id=path.stem, text=text), schema, as_=None)
-    elif path.suffix == ".json":
-        tasks = read_tasks(path)
-        replace(read_export(tasks, schema).report, source=str(path)).check()
-        yield from map(export_task, tasks)
-    elif path.suffix in (".jsonl", ".gz"):
-        for document in read_jsonl(path):
-            as_: Literal["predictions", "annotations"] = "predictions" if predictions else "annotations"
-            yield task_from_document(document, schema, as_, model_version=path.stem)
-    else:
-        raise Failure(f"{path}: neither a folder nor .txt, .jsonl, .jsonl.gz or .json")
+def agreement(options: argparse.Namespace) -> None:
+    from pharmatriples.agreement import pairwise
+    from pharmatriples.annotators import annotations_by
+
+    schema = Schema.from_yaml(options.schema)
+    report = pairwise(annotations_by(options.exports, schema), schema)
+    print(report.table())
+    _write_json(options.json, report.to_dict())
 
 
-@contextmanager
-def _server(options: argparse.Namespace) -> Iterator[Any]:
-    """A client of the server; what goes wrong with it becomes a Failure."""
-    if not options.api_key:
-        raise Failure("no token: give --api-key or set LABEL_STUDIO_API_KEY (`make label-studio` prints it)")
-    try:
-        import httpx
-        from label_studio_sdk import LabelStudio
-        from label_studio_sdk.core import ApiError
-    except ImportError as error:
-        raise Failure(f"{error.name} is missing: pip install 'pharmatriples[label-studio]'") from None
-    try:
-        yield LabelStudio(base_url=options.url, api_key=options.api_key, timeout=TIMEOUT)
-    except ApiError as error:
-        if error.status_code in (401, 403):
-            raise Failure(f"{options.url} refuses the token ({error.status_code}); look into --api-key") from None
-        raise Failure(f"{options.url} answers {error.status_code}: {str(error.body)[:500]}") from None
-    except httpx.HTTPError as error:
-        raise Failure(f"no answer from {options.url} ({error}); is the server running?") from None
-    except httpx.InvalidURL as error:
-        raise Failure(f"{options.url} is no address: {error}") from None
+def rank(options: argparse.Namespace) -> None:
+    from pharmatriples.ranking import rank as ranked
+    from pharmatriples.ranking import table
+
+    extract = _pipeline(options.model)
+    schema = extract.model.schema
+    tasks: list[dict[str, Any]] = list(tasks_of(options.inputs, schema).values())
+    if not tasks:
+        with _server(options) as studio:
+            tasks = studio.tasks(studio.project(options.project))
+    open_ = [Document(document_id(task), task["data"]["text"]) for task in tasks if not task.get("annotations")]
+    found = ranked(extract.model, extract.windower, open_)
+    print(table(found))
+    _write_json(options.json, [asdict(one) for one in found])
 
 
-def _project(client: Any, title: str, config: str = "") -> Any:
-    """The project of this title; where there is none and `config` is given, it is made with that configuration."""
-    projects = list(client.projects.list())
-    found = [project for project in projects if project.title == title]
-    if len(found) > 1:
-        raise Failure(f"{len(found)} projects are called {title!r}; rename all but one")
-    if not found and config:
-        return client.projects.create(title=title, label_config=config)
-    if not found:
-        raise Failure(f"no project {title!r}; there are: {', '.join(sorted(p.title for p in projects)) or 'none'}")
-    if config and (missing := _controls(config) - _controls(found[0].label_config)):
-        lacks = ", ".join(sorted(f"{tag} {name}" for tag, name in missing))
-        raise Failure(f"the labeling configuration of project {title!r} lacks {lacks}; take another --project")
-    return found[0]
+def suspects(options: argparse.Namespace) -> None:
+    from pharmatriples.suspects import cross_validated_suspects, table
+    from pharmatriples.training import load_config
+
+    found = cross_validated_suspects(load_config(options.config, options.overrides), options.folds, options.folder)
+    print(table(found[: options.limit]))
+    _write_json(options.json, [asdict(one) for one in found])
 
 
-def _controls(config: str) -> set[tuple[str, str]]:
-    elements = ElementTree.fromstring(config).iter()
-    return {(element.tag, name) for element in elements if (name := element.get("name") or element.get("value"))}
+def _pipeline(model: str) -> Any:
+    from pharmatriples import load
+
+    return load(model)
 
 
-def _exported(client: Any, project: Any) -> list[dict[str, Any]]:
-    """All tasks of the project with their annotations, also the skipped and the unannotated ones."""
-    chunks = client.projects.exports.download_sync(project.id, export_type="JSON", download_all_tasks=True)
-    tasks: list[dict[str, Any]] = json.loads(b"".join(chunks))
-    return tasks
+def _server(options: argparse.Namespace) -> AbstractContextManager[Studio]:
+    def say(message: str) -> None:
+        print(f"label_studio: {message}", file=sys.stderr)
+
+    return connect(options.url, options.api_key, say, options.timeout)
+
+
+def _write_json(path: Path | None, value: Any) -> None:
+    if path:
+        path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", "utf-8", "backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -173,21 +142,57 @@ def _parser() -> argparse.ArgumentParser:
     remote.add_argument("--project", type=_title, default="pharmatriples", help="its title (default: %(default)s)")
     url = os.environ.get("LABEL_STUDIO_URL", "http://127.0.0.1:8080")
     remote.add_argument("--url", default=url, help="default: LABEL_STUDIO_URL, else http://127.0.0.1:8080")
-    key = os.environ.get("LABEL_STUDIO_API_KEY")
-    remote.add_argument("--api-key", default=key, help="default: LABEL_STUDIO_API_KEY")
-    commands.add_parser("config", parents=[common], help="print the labeling configuration made from the schema")
-    send = commands.add_parser("push", parents=[common, remote], help="send releases to a project")
-    send.add_argument(
+    remote.add_argument(
+        "--api-key", default=os.environ.get("LABEL_STUDIO_API_KEY", ""), help="default: LABEL_STUDIO_API_KEY"
+    )
+    remote.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds for one answer (default: %(default)g)")
+    as_json = argparse.ArgumentParser(add_help=False)
+    as_json.add_argument("--json", type=Path, metavar="FILE", help="write it all as JSON, too")
+
+    command = commands.add_parser("config", parents=[common], help="print the labeling configuration of the schema")
+    command.set_defaults(run=config)
+
+    command = commands.add_parser("push", parents=[common, remote], help="send releases to a project")
+    command.add_argument(
         "inputs",
-        nargs="+",
+        nargs="*",
         type=Path,
         metavar="INPUT",
         help="a text (.txt; its name is the id) or a folder of texts, documents (.jsonl, .jsonl.gz; they go up with "
         "their annotation, be it empty), or a Label Studio export (.json); what the project has is not sent again",
     )
-    send.add_argument("--predictions", action="store_true", help="send the annotation of documents as predictions")
-    fetch = commands.add_parser("pull", parents=[common, remote], help="fetch the annotations of a project")
-    fetch.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.json")
+    command.add_argument("--predictions", action="store_true", help="send the annotation of documents as predictions")
+    command.add_argument("--model", help="pre-annotate every task without annotation; its schema is used")
+    command.set_defaults(run=push)
+
+    command = commands.add_parser("pull", parents=[common, remote], help="fetch the annotations of a project")
+    command.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.json")
+    command.add_argument("--report", type=Path, metavar="FILE", help="write what became of every item, as JSON")
+    command.add_argument("--strict", action="store_true", help="fail, once all is written, where an item is refused")
+    command.set_defaults(run=pull)
+
+    command = commands.add_parser("agreement", parents=[common, as_json], help="how much the annotators agree")
+    command.add_argument(
+        "exports",
+        nargs="+",
+        type=Path,
+        metavar="EXPORT.json",
+        help="whose tasks have several annotators, or one export for each annotator",
+    )
+    command.set_defaults(run=agreement)
+
+    command = commands.add_parser("rank", parents=[remote, as_json], help="what to annotate next")
+    command.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="as for push; default: the project's")
+    command.add_argument("--model", required=True, help="a folder, or a hub id")
+    command.set_defaults(run=rank)
+
+    command = commands.add_parser("suspects", parents=[as_json], help="the likeliest label errors of a data set")
+    command.add_argument("config", metavar="CONFIG.yaml", help="names the data, and how the models are trained")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="values that win over the file's")
+    command.add_argument("--folds", type=int, default=5, help="default: %(default)s")
+    command.add_argument("--folder", type=Path, default=Path("runs/suspects"), help="of the models (%(default)s)")
+    command.add_argument("--limit", type=int, default=100, help="lines to print (default: %(default)s)")
+    command.set_defaults(run=suspects)
     return parser
 
 

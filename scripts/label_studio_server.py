@@ -33,6 +33,7 @@ REQUIREMENT = "label-studio==1.23.2"
 CONSTRAINTS = ROOT / "configs" / "label-studio-constraints.txt"
 VENV_VARIABLE = "PHARMATRIPLES_LABEL_STUDIO_VENV"
 HOST = "127.0.0.1"
+LOCAL_BACKENDS = {"LABEL_STUDIO_ML_BLOCK_LOCAL_IP": "false", "LABEL_STUDIO_SSRF_PROTECTION_ENABLED": "false"}
 START_SECONDS = 300  # the first start migrates the database, 30 to 60 s on two cores
 STOP_SECONDS = 15
 
@@ -53,13 +54,16 @@ class Server:
 
 
 @contextmanager
-def running(data_dir: Path, python: Path | None = None, port: int | None = None) -> Iterator[Server]:
+def running(
+    data_dir: Path, python: Path | None = None, port: int | None = None, local_backends: bool = False
+) -> Iterator[Server]:
     """A server on `data_dir`, healthy when the block begins and stopped when it ends.
 
     Args:
         data_dir: database, files, credentials and log; made where it is missing.
         python: the interpreter of the virtual environment with label-studio; by default that of `environment`.
         port: None takes a free one.
+        local_backends: let projects connect to ML backends on this machine, which the server else refuses.
 
     Raises:
         ServerError: it does not come up, or the port is taken.
@@ -72,7 +76,8 @@ def running(data_dir: Path, python: Path | None = None, port: int | None = None)
     with open(log, "wb") as output:
         process = subprocess.Popen(
             [program, "start", "--no-browser", "--internal-host", HOST, "--port", str(port), "--log-level", "WARNING"],
-            env=_environment_variables(data_dir.resolve(), program.parent, account),
+            env=_environment_variables(data_dir.resolve(), program.parent, account)
+            | (LOCAL_BACKENDS if local_backends else {}),
             cwd=data_dir,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -228,13 +233,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run a Label Studio server on 127.0.0.1 until Ctrl-C.")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one (default: %(default)s)")
     parser.add_argument("--data-dir", type=Path, default=ROOT / "label-studio", help="default: %(default)s")
+    parser.add_argument("--local-backends", action="store_true", help="let it ask ML backends on this machine")
     arguments = parser.parse_args()
     for signal_ in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_, _raise_stopped)
     try:
         python = environment()
         print("Starting Label Studio (the first start takes a minute) ...", file=sys.stderr, flush=True)
-        with running(arguments.data_dir, python, arguments.port) as server:
+        with running(arguments.data_dir, python, arguments.port, arguments.local_backends) as server:
             print(f"Label Studio    {server.url}")
             print(f"email           {server.email}")
             print(f"password        {server.password}")

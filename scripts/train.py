@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values that win over the file's")
     parser.add_argument("--resume", action="store_true", help="go on from the last whole checkpoint of a stopped run")
     parser.add_argument("--overwrite", action="store_true", help="replace the model that is in output_dir")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     try:
         config = load_config(options.config, options.overrides)
         metrics = train(config, resume=options.resume, overwrite=options.overwrite)

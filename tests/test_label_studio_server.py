@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pharmatriples import studio
 from pharmatriples.documents import Document, Mention, Relation, write_jsonl
-from pharmatriples.labelstudio import labeling_config, read_export, read_tasks, write_export
+from pharmatriples.labelstudio import export_text, labeling_config, read_export, read_tasks, write_export
 from pharmatriples.schema import Schema
 from server import ROOT, Server, ServerError, environment, label_studio, migrated, running, script  # noqa: F401
 
@@ -101,7 +102,11 @@ def test_an_export_goes_up_as_it_is_skipped_tasks_and_all(label_studio: Server, 
     write_export(tasks, tmp_path / "export.json")
     assert run(label_studio, "push", tmp_path / "export.json", "--project", "export") == 0
     assert run(label_studio, "pull", "--project", "export", "-o", tmp_path / "pulled.json") == 0
-    assert (tmp_path / "pulled.json").read_text() == (tmp_path / "export.json").read_text()
+    back = read_tasks(tmp_path / "pulled.json")
+    for annotation in back[2]["annotations"]:  # of several annotators, who they are is added
+        assert annotation.pop("completed_by") == {"email": label_studio.email}
+        assert annotation.pop("updated_at")
+    assert export_text(back) == (tmp_path / "export.json").read_text()
 
 
 def test_predictions_go_up_with_scores_and_are_no_annotation(
@@ -133,7 +138,7 @@ def free_port() -> int:
     [
         (["--api-key", "0" * 40], r"refuses the token \(401\)"),
         (["--url", "http://127.0.0.1:{free}"], "no answer from http://127.0.0.1:.*is the server running?"),
-        (["--url", "nonsense"], "no answer from nonsense"),
+        (["--url", "nonsense"], "nonsense is no address"),
         (["--project", "none such"], "no project 'none such'; there are: "),
     ],
 )
@@ -141,13 +146,17 @@ def test_trouble_with_the_server_is_one_line(
     label_studio: Server,  # noqa: F811
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     options: list[str],
     message: str,
 ) -> None:
     options = [option.replace("{free}", str(free_port())) for option in options]
+    monkeypatch.setattr(studio, "WAITS", (0.01, 0.02))
     assert run(label_studio, "pull", "-o", tmp_path / "out.json", *options) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    *attempts, line = capsys.readouterr().err.splitlines()
     assert re.search(message, line), line
+    assert len(attempts) in (0, 2)
+    assert all(re.search(f"{message}.*; next attempt in", attempt) for attempt in attempts)
     assert not (tmp_path / "out.json").exists()
 
 

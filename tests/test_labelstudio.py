@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from exports import ACCEPTED, BARE, RELEASE, ROOT, SCHEMA, TEXT, arrow, at, count_of, items, same, span, task
+from hypothesis import HealthCheck, given, settings
 from pharmatriples.documents import Document, DocumentError, Mention, Relation
 from pharmatriples.labelstudio import (
     LabelStudioError,
@@ -24,96 +24,7 @@ from pharmatriples.labelstudio import (
 )
 from pharmatriples.labelstudio_result import entity_of, region_id
 from pharmatriples.schema import Schema
-
-ROOT = Path(__file__).parents[1]
-SCHEMA = Schema.from_yaml(ROOT / "configs" / "schema.yaml")
-BARE = Schema.from_dict(  # no alias, no attributes, a relation within one type
-    {
-        "name": "bare",
-        "version": 1,
-        "entities": {"GENE": "", "DISEASE": ""},
-        "relations": {"regulates": ["GENE", "GENE"], "causes": ["GENE", "DISEASE"]},
-    }
-)
-
-TEXT = "NMPA today accepts ACM-101. The NMPA accepted Acme's NDA for ACM-101, an anti-CD19 antibody, 2025."
-ACCEPTED = {"event_type": "acceptance", "status": "occurred"}
-
-
-def at(words: str, number: int = 1) -> tuple[int, int]:
-    start = -1
-    for _ in range(number):
-        start = TEXT.index(words, start + 1)
-    return start, start + len(words)
-
-
-RELEASE = Document(
-    id="acme",
-    text=TEXT,
-    mentions=(
-        Mention(*at("NMPA"), "ORGANIZATION", "o2"),
-        Mention(*at("accepts"), "EVENT", "e1", ACCEPTED),
-        Mention(*at("ACM-101"), "DRUG", "d1"),
-        Mention(*at("NMPA", 2), "ORGANIZATION", "o2"),
-        Mention(*at("accepted"), "EVENT", "e1", ACCEPTED),
-        Mention(*at("Acme"), "ORGANIZATION", "o1"),
-        Mention(*at("ACM-101", 2), "DRUG", "d1"),
-        Mention(*at("CD19"), "TARGET", "g1"),
-        Mention(*at("2025"), "DATE", "t1"),
-    ),
-    relations=(
-        Relation("targets", "d1", "g1"),
-        Relation("event_drug", "e1", "d1"),
-        Relation("event_organization", "e1", "o2"),
-    ),
-    group="g",
-    source="s",
-    split="train",
-)
-
-
-def items(document: Document = RELEASE) -> list[dict[str, Any]]:
-    return task_from_document(document, SCHEMA)["annotations"][0]["result"]
-
-
-def task(result: list[Any], id_: str = "acme") -> dict[str, Any]:
-    return {"data": {"id": id_, "text": TEXT}, "annotations": [{"result": result}]}
-
-
-def span(id_: str, words: tuple[int, int], label: str, **choices: str) -> list[dict[str, Any]]:
-    place = {"start": words[0], "end": words[1]}
-    shared = {"id": id_, "to_name": "text"}
-    labels = {**shared, "from_name": "label", "type": "labels", "value": {**place, "labels": [label]}}
-    chosen = [
-        {**shared, "from_name": name, "type": "choices", "value": {**place, "choices": [value]}}
-        for name, value in choices.items()
-    ]
-    return [labels, *chosen]
-
-
-def arrow(head: str, tail: str, *labels: str, direction: str | None = "right") -> dict[str, Any]:
-    return {"type": "relation", "from_id": head, "to_id": tail, "direction": direction, "labels": list(labels)}
-
-
-def same(a: Document, b: Document) -> bool:
-    """Equal, relations in any order."""
-    return replace(a, relations=()) == replace(b, relations=()) and set(a.relations) == set(b.relations)
-
-
-def count_of(tasks: list[Any]) -> int:
-    """How many items an export has, counted without the reader."""
-
-    def lists(holder: Any, key: str) -> list[Any]:
-        found = holder.get(key) if isinstance(holder, dict) else None
-        return found if isinstance(found, list) else []
-
-    return sum(
-        1
-        + sum(1 + len(lists(annotation, "result")) for annotation in lists(task, "annotations"))
-        + len(lists(task, "drafts"))
-        + len(lists(task, "predictions"))
-        for task in tasks
-    )
+from strategies import documents_of
 
 
 def read_one(result: list[Any]) -> tuple[Document, list[str]]:
@@ -221,41 +132,13 @@ def test_every_annotated_release_comes_back_as_it_was() -> None:
             assert same(round_trip(document, SCHEMA), document)
 
 
-anything = st.text(st.characters(exclude_categories=[]))  # lone surrogates too: JSON may hold them
-
-
-@st.composite
-def documents_of(draw: st.DrawFn, schema: Schema) -> Document:
-    text = draw(anything)
-    ends = sorted(draw(st.sets(st.integers(0, len(text)), max_size=12)))
-    ids = draw(st.lists(anything | st.sampled_from(["a", "a 1", "a·1", "a·61·", "DRUG-1"]), min_size=1, unique=True))
-    types = {id_: draw(st.sampled_from(list(schema.entities))) for id_ in ids}
-    mentions = []
-    for start, end in zip(ends, ends[1:], strict=False):
-        if draw(st.booleans()):
-            entity = draw(st.sampled_from(ids))
-            named = schema.attributes.get(types[entity], {})
-            attributes = {name: draw(st.sampled_from(list(values))) for name, values in named.items()}
-            mentions.append(Mention(start, end, types[entity], entity, attributes))
-    used = [m.entity for m in mentions]
-    relations = [
-        Relation(name, head, tail)
-        for head in dict.fromkeys(used)
-        for tail in dict.fromkeys(used)
-        if (name := schema.relation_between(types[head], types[tail])) and draw(st.booleans())
-    ]
-    split = draw(st.sampled_from([None, "train", "validation", "test"]))
-    id_ = draw(anything.filter(bool))
-    return Document(id_, text, tuple(mentions), tuple(relations), draw(anything), draw(anything), split)
-
-
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=1500, suppress_health_check=list(HealthCheck))
 @given(documents_of(SCHEMA))
 def test_any_document_comes_back_as_it_was(document: Document) -> None:
     assert same(round_trip(document, SCHEMA), document)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=500, suppress_health_check=list(HealthCheck))
 @given(documents_of(BARE))
 def test_entities_come_back_where_the_schema_has_no_alias(document: Document) -> None:
     assert same(round_trip(document, BARE), document)
@@ -620,47 +503,6 @@ def test_a_damaged_task_is_refused_with_everything_in_it(damaged: Any, reason: s
     assert len(report.items) == count_of([task([]), damaged])
     if reason is not None:
         assert reason in report.of("refused")[0].reason
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    return [found for key in keys for found in [(*path, key), *places(value[key], (*path, key))]]
-
-
-@settings(deadline=None, max_examples=300)
-@given(st.data())
-def test_damage_never_ends_in_a_traceback_or_an_unaccounted_item(data: st.DataObject) -> None:
-    tasks = [task_from_document(RELEASE, SCHEMA), {**task(items(), "two"), "drafts": [{}], "predictions": [1]}]
-    tasks[1]["annotations"].append({"result": items(), "completed_by": {"email": "a@b.c"}})
-    for _ in range(data.draw(st.integers(1, 4))):
-        assume(tasks)
-        *path, key = data.draw(st.sampled_from(places(tasks)))
-        holder: Any = tasks
-        for step in path:
-            holder = holder[step]
-        other = data.draw(st.sampled_from(places(tasks)))
-        moved: Any = tasks
-        for step in other:
-            moved = moved[step]
-        what = data.draw(st.sampled_from(["remove", "replace", "move"]))
-        if what == "remove":
-            del holder[key]
-        else:
-            holder[key] = copy.deepcopy(moved) if what == "move" else data.draw(json_values)
-    documents, report = read_export(tasks, SCHEMA)
-    assert len(report.items) == count_of(tasks)
-    assert len({document.id for document in documents}) == len(documents) == report.documents
-    for document in documents:
-        document.check(SCHEMA)
-    assert str(report)
-    json.dumps(report.to_dict())
 
 
 # --- files

@@ -14,13 +14,13 @@ LAYERS = (
     {"schema"},
     {"documents"},
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report", "splits"},
-    {"windows", "configuration", "decoding"},
+    {"windows", "configuration", "decoding", "studio"},
     {"dataset", "pairs", "prediction"},
     {"modeling"},
     {"features", "records", "evaluation", "page", "tables", "ranking"},
     {"training", "differences"},
-    {"pipeline", "agreement"},
-    {"cli", "suspects"},
+    {"pipeline", "agreement", "preannotation"},
+    {"cli", "suspects", "annotators"},
     {"__init__", "__main__"},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -132,10 +132,10 @@ def test_two_runs_give_the_same_model_and_a_finished_one_is_current(workspace: P
 
 
 def test_a_killed_run_goes_on_from_its_last_whole_checkpoint_to_the_same_model(workspace: Path, tmp_path: Path) -> None:
-    whole = config(workspace, tmp_path / "whole", epochs=6.0)
-    train(whole)
-    killed = config(workspace, tmp_path / "killed", epochs=6.0)
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), str(write_config(tmp_path / "k.yaml", killed))]
+    script = [sys.executable, str(ROOT / "scripts" / "train.py")]
+    whole = write_config(tmp_path / "w.yaml", config(workspace, tmp_path / "whole", epochs=6.0))
+    subprocess.run([*script, str(whole)], env=environment(), check=True, capture_output=True)
+    command = [*script, str(write_config(tmp_path / "k.yaml", config(workspace, tmp_path / "killed", epochs=6.0)))]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     partial = tmp_path / "killed.partial"
     deadline = time.monotonic() + 240

@@ -36,9 +36,9 @@ class Spans:
         return len(self.first)
 
     def wordings(self, text: str, offsets: np.ndarray) -> list[str]:
-        """[M] the words of each mention, case folded; `offsets` [N, 2] are those of the words."""
+        """[M] the wording of each mention, case folded, with single blanks; `offsets` [N, 2] are those of the words."""
         starts, ends = offsets[self.first, 0], offsets[self.last, 1]
-        return [text[a:b].casefold() for a, b in zip(starts, ends, strict=True)]
+        return [" ".join(text[a:b].casefold().split()) for a, b in zip(starts, ends, strict=True)]
 
     def select(self, keep: np.ndarray) -> Spans:
         """The mentions at the indices, or under the mask, `keep`."""

@@ -22,7 +22,8 @@ SPLITS = ("train", "validation", "test")
 # A word is a run of letters and digits, one ideograph or kana, or one other sign. An x between two names in capitals
 # (EGFRxHER3) is a word by itself: each name can be a mention.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_CJK}]|x(?=[A-Z]{{2}})|[^\W_{_CJK}]+?(?=x[A-Z]{{2}})|[^\W_{_CJK}]+|[^\w\s]|_")
+_LETTER = rf"(?:[^\W_{_CJK}][\u0300-\u036f]*)"  # or digit, with the marks that combine with it
+_WORD = re.compile(rf"[{_CJK}]|x(?=[A-Z]{{2}})|{_LETTER}+?(?=x[A-Z]{{2}})|{_LETTER}+|[^\w\s]|_")
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:

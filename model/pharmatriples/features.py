@@ -110,11 +110,9 @@ class Variations:
 
         def code(match: re.Match[str]) -> str:
             letters = "".join(random.choices(string.ascii_uppercase, k=random.randint(2, 4)))
-            hyphen = random.choice(("-", ""))
-            # Two digits after a hyphen make no code of a drug: IL-17.
-            number = str(random.randrange(10**5, 10**6))[: random.randint(3 if hyphen else 2, 5)]
+            number = str(random.randrange(10**5, 10**6))[: random.randint(2, 5)]
             suffix = random.choice(string.ascii_uppercase) if random.random() < 0.1 else ""
-            return codes.setdefault(match.group(), letters + hyphen + number + suffix)
+            return codes.setdefault(match.group(), letters + random.choice(("-", "")) + number + suffix)
 
         parts: list[str] = []
         mentions = []

@@ -69,6 +69,23 @@ def labeling_config(schema: Schema) -> str:
     return ElementTree.tostring(view, encoding="unicode") + "\n"
 
 
+def missing_controls(config: str, schema: Schema) -> list[str]:
+    """What a labeling configuration lacks of the one that the schema makes, each as `Tag name`.
+
+    Raises:
+        LabelStudioError: it is no XML.
+    """
+    try:
+        return sorted(_controls(labeling_config(schema)) - _controls(config))
+    except ElementTree.ParseError as error:
+        raise LabelStudioError(f"the labeling configuration is not XML: {error}") from None
+
+
+def _controls(config: str) -> set[str]:
+    elements = ElementTree.fromstring(config).iter()
+    return {f"{element.tag} {name}" for element in elements if (name := element.get("name") or element.get("value"))}
+
+
 # --- documents to tasks
 
 
@@ -204,7 +221,7 @@ def _is_json(text: str) -> bool:
 # --- the committed form
 
 
-def export_task(task: Any) -> dict[str, Any]:
+def export_task(task: Any, position: int = 0) -> dict[str, Any]:
     """A task of a server's export without what changes from server to server: ids, times, people, counters,
     drafts, predictions, and `value.text`, which the server bends. It imports into Label Studio as it is.
 
@@ -216,8 +233,8 @@ def export_task(task: Any) -> dict[str, Any]:
     """
     data = task.get("data") if isinstance(task, Mapping) else None
     if not isinstance(data, Mapping):
-        raise LabelStudioError(f"task {document_id(task)!r}: a task must be an object with 'data'")
-    kept: dict[str, Any] = {"data": {**data, "id": document_id(task)}}
+        raise LabelStudioError(f"task {document_id(task, position)!r}: a task must be an object with 'data'")
+    kept: dict[str, Any] = {"data": {**data, "id": document_id(task, position)}}
     annotations = [one for one in listed(task, "annotations") if isinstance(one, Mapping)]
     utf16 = utf16_text(text_of(data, "text"), spans_of(annotations))
     several = sum(not one.get("was_cancelled") for one in annotations) > 1
@@ -271,7 +288,8 @@ def _export_item(item: Any, utf16: Utf16Text | None) -> Any:
 
 def export_text(tasks: Iterable[Any]) -> str:
     """The committed form of an export: a JSON list, one task a line, in the order of `data.id`."""
-    exported = sorted(map(export_task, tasks), key=lambda task: task["data"]["id"])
+    exported = [export_task(task, position) for position, task in enumerate(tasks, 1)]
+    exported.sort(key=lambda task: task["data"]["id"])
     return "[\n" + ",\n".join(json.dumps(task, ensure_ascii=False, sort_keys=True) for task in exported) + "\n]\n"
 
 

@@ -216,7 +216,7 @@ def _outvoted(found: _Read, agreed: Document, schema: Schema) -> Iterator[Verdic
             name = text_of(item, "from_name")
             stays = there[0].attributes.get(name) == about[0].attributes.get(name)
         elif stays and len(about) == 2:
-            stays = _linked(*there, links, schema)
+            stays = _linked(there[0], there[1], links, schema)
         yield verdict if stays else Verdict("ignored", "the majority says otherwise")
 
 

@@ -178,6 +178,13 @@ class TriplesModel(PreTrainedModel):
             loss = None if targets is None else self._loss(states, logits, texts, targets)
         return TriplesOutput(loss=loss, tag_logits=logits, word_states=states)
 
+    def heads_in_fp32(self) -> TriplesModel:
+        """The model itself, with all but the encoder in fp32, in whatever dtype it was loaded."""
+        for name, module in self.named_children():
+            if name != "encoder":
+                module.float()
+        return self
+
     def _word_states(
         self,
         pieces: list[Tensor],

@@ -49,9 +49,10 @@ def alias_pairs(
     pairs, features = [], []
     for type_ in np.flatnonzero(aliased):
         mine = np.flatnonzero(spans.types[first_of] == type_)
-        later, earlier = np.tril_indices(len(mine), -1)
-        near = later - earlier <= _EARLIER
-        a, b = mine[earlier[near]], mine[later[near]]
+        before = np.minimum(np.arange(len(mine)), _EARLIER)  # how many earlier groups each is compared with
+        later = np.repeat(np.arange(len(mine)), before)
+        earlier = later - before[later] + np.arange(len(later)) - np.repeat(np.cumsum(before) - before, before)
+        a, b = mine[earlier], mine[later]
         if not len(a):
             continue
         starts = spans.first[first_of[b]]

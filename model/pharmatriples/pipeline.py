@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -45,9 +47,7 @@ class TriplesPipeline(Pipeline):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size must be a whole number above 0, found {batch_size!r}")
-        self.batch_size = batch_size
+        self.batch_size = _positive(batch_size)
         self.thresholds = self._thresholds(threshold)
         self.windower = Windower(self.tokenizer, self.model.config.window, self.model.config.stride)
 
@@ -64,7 +64,7 @@ class TriplesPipeline(Pipeline):
         unknown = kwargs.keys() - {"batch_size", "threshold"}
         if unknown:
             raise TypeError(f"unknown argument {sorted(unknown)[0]!r}; a call takes batch_size and threshold")
-        batch_size = kwargs.get("batch_size") or self.batch_size
+        batch_size = _positive(kwargs.get("batch_size", self.batch_size))
         thresholds = self._thresholds(kwargs["threshold"]) if "threshold" in kwargs else self.thresholds
         if isinstance(inputs, str):
             return next(self._results([inputs], batch_size, thresholds))
@@ -88,11 +88,16 @@ class TriplesPipeline(Pipeline):
             return own
         schema: Schema = self.model.schema  # type: ignore[assignment]
         names = [*schema.entities, *schema.relations]
-        given = dict.fromkeys(names, threshold) if isinstance(threshold, (int, float)) else dict(threshold)
+        if isinstance(threshold, Mapping):
+            given = dict(threshold)
+        elif isinstance(threshold, Real):
+            given = dict.fromkeys(names, threshold)
+        else:
+            raise ValueError(f"threshold must be a number, or a mapping of type to number, found {_kind(threshold)}")
         for name, value in given.items():
             if name not in names:
                 raise ValueError(f"threshold for unknown type {name!r}; known are {', '.join(names)}")
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
+            if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
                 raise ValueError(f"threshold for {name} must be a number from 0 to 1, found {value!r}")
         return own | given
 
@@ -160,17 +165,25 @@ def load(
             raise ValueError(f"{name}: no trained model, {', '.join(missing)} missing; train one with scripts/train.py")
     elif name.startswith(("/", ".")) or name.count("/") > 1 or "\\" in name:
         raise ValueError(f"{name}: no such folder")
+    kwargs.setdefault("trust_remote_code", False)  # None would ask on standard input
     try:
         config = AutoConfig.from_pretrained(name, **kwargs)
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{name}: neither a folder nor a model that the hub gives: {reason}") from None
-    if config.model_type != TriplesConfig.model_type:
-        raise ValueError(f"{name}: a model of type {config.model_type!r}, not {TriplesConfig.model_type!r}")
-    with quiet():
-        loaded = TriplesModel.from_pretrained(name, config=config, dtype=dtype, **kwargs)
-    tokenizer = AutoTokenizer.from_pretrained(name, **kwargs)
-    return TriplesPipeline(model=loaded, tokenizer=tokenizer, device=device, batch_size=batch_size, threshold=threshold)
+        if config.model_type != TriplesConfig.model_type:
+            raise ValueError(f"it is a model of type {config.model_type!r}, not {TriplesConfig.model_type!r}")
+        with quiet():
+            found: Any = TriplesModel.from_pretrained(
+                name, config=config, dtype=dtype, output_loading_info=True, **kwargs
+            )
+        loaded, report = found
+        if report["missing_keys"]:
+            raise ValueError(f"its weights lack {', '.join(sorted(report['missing_keys'])[:3])} ...")
+        tokenizer = AutoTokenizer.from_pretrained(name, **kwargs)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{name}: no model that can be loaded from a folder or the hub: {reason}") from error
+    return TriplesPipeline(
+        model=loaded.heads_in_fp32(), tokenizer=tokenizer, device=device, batch_size=batch_size, threshold=threshold
+    )
 
 
 def _checked(texts: Iterable[Any]) -> Iterator[str]:
@@ -178,6 +191,12 @@ def _checked(texts: Iterable[Any]) -> Iterator[str]:
         if not isinstance(text, str):
             raise TypeError(f"input {i} must be a str, found {_kind(text)}")
         yield text
+
+
+def _positive(batch_size: Any) -> int:
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number above 0, found {batch_size!r}")
+    return batch_size
 
 
 def _kind(value: Any) -> str:

@@ -59,7 +59,7 @@ def _predict_chunk(
     encoded = [windower.encode(text) for text in chunk]
     batch = windower.batch(encoded, TOKEN_BUDGET)
     output = model(**{key: _to(value, model.device) for key, value in batch.items()})
-    log_probs = output.tag_logits.float().log_softmax(-1).cpu().numpy()
+    log_probs = output.tag_logits.double().log_softmax(-1).cpu().numpy()
     documents, at = [], 0
     for i, text in enumerate(encoded):
         part = slice(at, at := at + len(text))
@@ -96,7 +96,7 @@ def _document(
     relations = [
         (names[r], head, tail, score)
         for (r, head, tail), score in zip(triples.tolist(), logits.sigmoid().tolist(), strict=True)
-        if score > thresholds.get(names[r], 0.5)
+        if score >= thresholds.get(names[r], 0.5)
     ]
     attributes = _attributes(model, structure.attribute_logits, spans, entities)
     return assemble(id_, text.text, text.offsets, spans, entities, attributes, relations, schema)

@@ -71,7 +71,7 @@ def readings(model: TriplesModel, windower: Windower, texts: Iterable[str], batc
     for chunk in _chunks(texts, batch_size):
         batch = windower.batch([windower.encode(text) for text in chunk], TOKEN_BUDGET)
         output = model(**{key: _to(value, model.device) for key, value in batch.items()})
-        log_probs = output.tag_logits.float().log_softmax(-1).cpu().numpy()
+        log_probs = output.tag_logits.double().log_softmax(-1).cpu().numpy()
         at = 0
         for text in batch["texts"]:
             part = slice(at, at := at + len(text))

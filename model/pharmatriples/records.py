@@ -16,7 +16,8 @@ from .documents import Document, Entity, Mention, Relation
 EVENT, DRUG = "EVENT", "DRUG"
 EVENT_TYPE, STATUS = "event_type", "status"
 # A sentence ends at a line break, or at . ! ? and closing marks before a blank and a capital, digit or opening mark.
-_SENTENCE_END = re.compile(r"\n+|(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])")
+_ABBREVIATIONS = "".join(rf"(?<!\b{a}\.)" for a in (r"U\.S", "Inc", "Ltd", "Co", "Corp", "Dr", "No"))
+_SENTENCE_END = re.compile(rf"[\r\n]+|(?<=[.!?]){_ABBREVIATIONS}[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])")
 
 
 def record_tuples(document: Document) -> list[tuple[str | None, str, str, str | None]]:
@@ -37,7 +38,7 @@ def record_tuples(document: Document) -> list[tuple[str | None, str, str, str | 
 def records(document: Document) -> list[dict[str, Any]]:
     """One record for each event and drug, in the order of the text; an event without a drug has `"drug": None`.
 
-    The score is the probability that event, attributes and drug are all right, taken as independent.
+    The score is the probability that trigger, drug and their link are all right, taken as independent.
     """
     entities, text = document.entities, document.text
     targets, sentences = _links(document, "targets"), _Sentences(text)
@@ -55,7 +56,8 @@ def records(document: Document) -> list[dict[str, Any]]:
             evidence = event.mentions[:1] if drug is None else _nearest(event, entities[drug])
             scores = [mention_score(event)]
             if drug is not None:
-                scores += [mention_score(entities[drug]), drugs[drug].score or 1.0]
+                link = drugs[drug].score
+                scores += [mention_score(entities[drug]), 1.0 if link is None else link]
             result.append(
                 {
                     **{

@@ -1,7 +1,7 @@
 """The likeliest label errors: where a model contradicts the annotators of a document that it was not trained on.
 
-What a document is asked about is given the annotation of all that stands below: attributes, entities and relations
-are judged on the annotated mentions, so that one missed mention does not make a suspect of all that hangs on it.
+Attributes, entities and relations are judged on the annotated mentions, and their confidence holds that in these
+mentions: so one wrong mention does not make suspects of all that hangs on it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .decoding import Spans
 from .differences import align, link, mention_difference, one_line
 from .documents import Document, Mention, write_jsonl
 from .features import example
-from .modeling import Structure, Targets, TriplesModel
+from .modeling import Targets, TriplesModel
 from .pipeline import load
 from .ranking import Reading, readings
 from .schema import Schema
@@ -43,7 +43,8 @@ class Suspect:
         kind: mention, type, boundary, the name of an attribute, entity or relation; see `differences.Difference`.
         start, end, text: the place; of a relation from head to tail, with the text `HEAD -> TAIL`.
         gold, predicted: what the annotation says, and what the model; empty where one says nothing.
-        confidence: probability that the model gives to what it says; of several words the geometric mean.
+        confidence: probability that the model gives to what it says (of several words the geometric mean), times that
+            of the annotated mentions which an attribute, entity or relation is about.
         places: how often this document has the same contradiction; the place is that of the highest confidence.
     """
 
@@ -117,11 +118,17 @@ def suspects(model: TriplesModel, windower: Windower, documents: Sequence[Docume
 
     Args:
         model: in eval mode, not trained on the documents.
+
+    Raises:
+        DocumentError: a document does not follow the model's schema.
     """
     found: dict[tuple[str, ...], list[Suspect]] = {}
     for document, reading in zip(documents, readings(model, windower, (d.text for d in documents)), strict=True):
-        targets = example(document, windower, model.schema).targets
-        for suspect in (*_mentions(model, document, reading, targets), *_structure(model, document, reading, targets)):
+        targets = example(document.check(model.schema), windower, model.schema).targets
+        contradictions = list(_mentions(model, document, reading, targets))
+        if len(targets.spans):
+            contradictions += _Structure(model, document, reading, targets).suspects()
+        for suspect in contradictions:
             same = (suspect.document, suspect.kind, suspect.text.casefold(), suspect.gold, suspect.predicted)
             found.setdefault(same, []).append(suspect)
     merged = [replace(min(same, key=_order), places=len(same)) for same in found.values()]
@@ -180,78 +187,90 @@ def _as_mentions(model: TriplesModel, reading: Reading, spans: Spans) -> list[Me
     ]
 
 
-@torch.no_grad()
-def _structure(model: TriplesModel, document: Document, reading: Reading, targets: Targets) -> Iterator[Suspect]:
-    """Attributes, entities and relations on the annotated mentions."""
-    if not len(targets.spans):
-        return
-    structure = model.structure(reading.states, targets.spans, reading.text)
-    mentions = _as_mentions(model, reading, targets.spans)
-    yield from _attributes(model, document, structure, targets, mentions)
-    yield from _entities(document, structure, targets, mentions)
-    yield from _relations(model, document, reading, structure, targets, mentions)
+class _Structure:
+    """Judges the attributes, entities and relations of one document on its annotated mentions.
 
+    Attributes:
+        belief: [M] probability that the model gives to each annotated mention; of its words the geometric mean.
+        members: [E] the mentions of each annotated entity.
+        owner: [G] the annotated entity of each group of equally worded mentions.
+        names: [Q, 2] a group, and an entity with earlier groups that it may be joined to; alias: [Q] probability of
+            that, the mean over these groups.
+    """
 
-def _attributes(
-    model: TriplesModel, document: Document, structure: Structure, targets: Targets, mentions: Sequence[Mention]
-) -> Iterator[Suspect]:
-    for attributes in model.schema.attributes.values():
-        for name, values in attributes.items():
-            labels = list(values)
-            probabilities = structure.attribute_logits[name].double().softmax(-1).cpu().numpy()
-            best = probabilities.argmax(axis=1)
-            gold = targets.attributes[name]
-            for m in np.flatnonzero((gold >= 0) & (best != gold)):
-                start, end = mentions[m].start, mentions[m].end
-                says, contradicts = labels[gold[m]], labels[best[m]]
-                confidence = float(probabilities[m, best[m]])
-                yield Suspect(document.id, name, start, end, document.text[start:end], says, contradicts, confidence)
+    @torch.no_grad()
+    def __init__(self, model: TriplesModel, document: Document, reading: Reading, targets: Targets):
+        self.schema = model.schema
+        self.document = document
+        self.targets = targets
+        spans = targets.spans
+        self.mentions = _as_mentions(model, reading, spans)
+        chosen = reading.log_probs[np.arange(len(reading.text)), targets.tags]
+        self.belief = np.array([np.exp(chosen[a : b + 1].mean()) for a, b in zip(spans.first, spans.last, strict=True)])
+        self.members = [np.flatnonzero(targets.entities == entity) for entity in range(targets.entities.max() + 1)]
+        structure = model.structure(reading.states, spans, reading.text)
+        self.attributes = {
+            name: logits.double().softmax(-1).cpu().numpy() for name, logits in structure.attribute_logits.items()
+        }
+        self.first_of = np.unique(structure.groups, return_index=True)[1]
+        self.owner = targets.entities[self.first_of]
+        earlier, later = structure.alias_pairs.T
+        candidates = np.stack([later, self.owner[earlier]], axis=1)
+        self.names, inverse = np.unique(candidates, axis=0, return_inverse=True)
+        alias = structure.alias_logits.double().sigmoid().cpu().numpy()
+        self.alias = np.bincount(inverse.reshape(-1), weights=alias) / np.bincount(inverse.reshape(-1))
+        self.triples, logits = model.relation_logits(
+            reading.states, structure.vectors, spans, targets.entities, reading.text
+        )
+        self.related = logits.double().sigmoid().tolist()
 
+    def suspects(self) -> Iterator[Suspect]:
+        yield from self._attributes()
+        yield from self._entities()
+        yield from self._relations()
 
-def _entities(
-    document: Document, structure: Structure, targets: Targets, mentions: Sequence[Mention]
-) -> Iterator[Suspect]:
-    """Names that are, or are not, joined to the earlier ones of an annotated entity, by the mean over these."""
-    if not len(structure.alias_pairs):
-        return
-    first_of = np.unique(structure.groups, return_index=True)[1]
-    owner = targets.entities[first_of]
-    alias = structure.alias_logits.double().sigmoid().cpu().numpy()
-    earlier, later = structure.alias_pairs.T
-    candidates, inverse = np.unique(np.stack([later, owner[earlier]], axis=1), axis=0, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    means = np.bincount(inverse, weights=alias) / np.bincount(inverse)
-    for (group, entity), mean in zip(candidates.tolist(), means.tolist(), strict=True):
-        joined = owner[group] == entity
-        if joined == (mean > 0.5):
-            continue
-        mention, other = mentions[first_of[group]], mentions[int(np.argmax(targets.entities == entity))]
-        text = f"{document.wording(other)} = {document.wording(mention)}"
-        says, contradicts = ("one entity", "two entities") if joined else ("two entities", "one entity")
-        confidence = max(mean, 1 - mean)
-        yield Suspect(document.id, "entity", mention.start, mention.end, text, says, contradicts, confidence)
+    def _attributes(self) -> Iterator[Suspect]:
+        for attributes in self.schema.attributes.values():
+            for name, values in attributes.items():
+                labels, gold = list(values), self.targets.attributes[name]
+                best = self.attributes[name].argmax(axis=1)
+                for m in np.flatnonzero((gold >= 0) & (best != gold)):
+                    start, end = self.mentions[m].start, self.mentions[m].end
+                    says, contradicts = labels[gold[m]], labels[best[m]]
+                    confidence = float(self.attributes[name][m, best[m]] * self.belief[m])
+                    words = self.document.text[start:end]
+                    yield Suspect(self.document.id, name, start, end, words, says, contradicts, confidence)
 
+    def _entities(self) -> Iterator[Suspect]:
+        for (group, entity), probability in zip(self.names.tolist(), self.alias.tolist(), strict=True):
+            annotated = self.owner[group] == entity
+            if annotated == (probability > 0.5):
+                continue
+            m, other = self.first_of[group], self.members[entity][0]
+            mention = self.mentions[m]
+            text = f"{self.document.wording(self.mentions[other])} = {self.document.wording(mention)}"
+            says, contradicts = ("one entity", "two entities") if annotated else ("two entities", "one entity")
+            confidence = float(max(probability, 1 - probability) * self.belief[m] * self.belief[other])
+            yield Suspect(self.document.id, "entity", mention.start, mention.end, text, says, contradicts, confidence)
 
-def _relations(
-    model: TriplesModel,
-    document: Document,
-    reading: Reading,
-    structure: Structure,
-    targets: Targets,
-    mentions: Sequence[Mention],
-) -> Iterator[Suspect]:
-    members: dict[int, list[Mention]] = {}
-    for entity, mention in zip(targets.entities.tolist(), mentions, strict=True):
-        members.setdefault(entity, []).append(mention)
-    triples, logits = model.relation_logits(
-        reading.states, structure.vectors, targets.spans, targets.entities, reading.text
-    )
-    names = list(model.schema.relations)
-    for (type_, head, tail), probability in zip(triples.tolist(), logits.double().sigmoid().tolist(), strict=True):
-        annotated = (type_, head, tail) in targets.relations
-        if annotated == (probability > 0.5):
-            continue
-        start, end, text = link(document.text, members[head], members[tail])
-        says, contradicts = (names[type_], "") if annotated else ("", names[type_])
-        confidence = max(probability, 1 - probability)
-        yield Suspect(document.id, "relation", start, end, text, says, contradicts, confidence)
+    def _relations(self) -> Iterator[Suspect]:
+        # The model joins these: where one has a relation, it says nothing new about the other.
+        joined = {(entity, entity) for entity in range(len(self.members))}
+        for (group, entity), probability in zip(self.names.tolist(), self.alias.tolist(), strict=True):
+            if probability > 0.5:
+                joined |= {(entity, self.owner[group]), (self.owner[group], entity)}
+        names = list(self.schema.relations)
+        for (type_, head, tail), probability in zip(self.triples.tolist(), self.related, strict=True):
+            annotated = (type_, head, tail) in self.targets.relations
+            if annotated == (probability > 0.5):
+                continue
+            implied = ((a, head) in joined and (b, tail) in joined for r, a, b in self.targets.relations if r == type_)
+            if not annotated and any(implied):
+                continue
+            heads, tails = self.members[head], self.members[tail]
+            start, end, text = link(
+                self.document.text, [self.mentions[m] for m in heads], [self.mentions[m] for m in tails]
+            )
+            says, contradicts = (names[type_], "") if annotated else ("", names[type_])
+            confidence = float(max(probability, 1 - probability) * self.belief[heads].max() * self.belief[tails].max())
+            yield Suspect(self.document.id, "relation", start, end, text, says, contradicts, confidence)

@@ -272,7 +272,7 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     model, windower = new_model(config, schema)
     examples = Examples(documents["train"], windower, schema)
     report_alignment(examples.plain)
-    record = _record(config, documents)
+    record = _record(config, schema, documents)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and fast_bf16())
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if config.batch_size % world:
@@ -320,12 +320,12 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
 
 def is_current(config: TrainingConfig) -> bool:
     """Whether `output_dir` holds a model of this configuration and of the data as they are now."""
-    _, documents = _read(config)
+    schema, documents = _read(config)
     try:
         found = json.loads((Path(config.output_dir) / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return all(found.get(key) == value for key, value in _record(config, documents).items())
+    return all(found.get(key) == value for key, value in _record(config, schema, documents).items())
 
 
 def keep_freed_memory() -> None:
@@ -343,11 +343,11 @@ def _read(config: TrainingConfig) -> tuple[Schema, dict[str, list[Document]]]:
     return schema, {split: read_documents(config.data, schema, split=split) for split in ("train", "validation")}
 
 
-def _record(config: TrainingConfig, documents: Mapping[str, Sequence[Document]]) -> dict[str, Any]:
+def _record(config: TrainingConfig, schema: Schema, documents: Mapping[str, Sequence[Document]]) -> dict[str, Any]:
     """What makes two runs the same, for training.json."""
     lines = (json.dumps(d.to_dict(), sort_keys=True) for split in documents.values() for d in split)
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    return {"config": dataclasses.asdict(config), "data_sha256": digest}
+    return {"config": dataclasses.asdict(config), "schema": schema.to_json(), "data_sha256": digest}
 
 
 def report_alignment(examples: Sequence[Example]) -> None:

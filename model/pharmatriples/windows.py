@@ -22,6 +22,7 @@ GAPS = ("none", "blank", "line", "paragraph")
 # Longest stretch that the tokenizer gets at once: bounds its memory on very long texts.
 _STRETCH = 100_000
 _BREAK = re.compile(r"\r\n|\r|\n")
+_ITEM = re.compile(r"\s*([-–—•*·]|\(?\w{1,3}[.)])\s")  # the beginning of a list item
 _COLUMN = 120  # characters of the longest line of a text that is taken to be wrapped
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CLOSING = "\"'”’)]"
@@ -246,7 +247,8 @@ def _lines(text: str) -> list[tuple[int, int]]:
     last = None  # the raw line before, where it is not blank
     for start, end in raw:
         blank = end == start or text[start:end].isspace()
-        if not blank and last is not None and wrapped and last[1] - last[0] >= lengths[-1] * 2 / 3:
+        goes_on = wrapped and last is not None and last[1] - last[0] >= lengths[-1] * 2 / 3
+        if not blank and goes_on and not _ITEM.match(text, start):
             lines[-1] = (lines[-1][0], end)
         elif not blank:
             lines.append((start, end))

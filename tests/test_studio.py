@@ -1,0 +1,216 @@
+"""Pushing and pulling, with everything that can come between."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exports import RELEASE, ROOT, SCHEMA, same
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from pharmatriples import studio
+from pharmatriples.documents import Document, write_jsonl
+from pharmatriples.labelstudio import document_id, read_export, task_from_document
+from pharmatriples.studio import Studio, StudioError, connect, tasks_of
+from server import Server, label_studio  # noqa: F401
+from strategies import documents_of
+
+pytestmark = pytest.mark.label_studio
+MANY = 2000
+
+
+@contextmanager
+def connected(server: Server, url: str = "", timeout: float = 300) -> Iterator[tuple[Studio, list[str]]]:
+    """A connection, and what it said about attempts that failed."""
+    said: list[str] = []
+    with connect(url or server.url, server.token, said.append, timeout) as connection:
+        yield connection, said
+
+
+def tasks(*ids: str) -> list[dict[str, Any]]:
+    return [task_from_document(replace(RELEASE, id=id_), SCHEMA) for id_ in ids]
+
+
+def random_documents(count: int) -> list[Document]:
+    found: list[Document] = []
+    sendable = st.text(st.characters(exclude_categories=["Cs"]))  # the server speaks UTF-8
+
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(documents_of(SCHEMA, sendable))
+    def collect(document: Document) -> None:
+        found.append(replace(document, id=f"{len(found)} {document.id}"))
+
+    collect()
+    return found
+
+
+def test_random_documents_go_up_and_come_back_as_they_were(label_studio: Server) -> None:  # noqa: F811
+    documents = random_documents(MANY)
+    assert len(documents) > MANY / 2
+    with connected(label_studio) as (connection, said):
+        project = connection.project("random", SCHEMA, create=True)
+        assert connection.push(project, [task_from_document(d, SCHEMA) for d in documents]) == len(documents)
+        back, report = read_export(connection.tasks(project), SCHEMA)
+    assert {item.outcome for item in report.items} == {"kept"}
+    found = {document.id: document for document in back}
+    assert [d.id for d in documents if not same(d, found[d.id])] == []
+    assert said == []
+
+
+def test_a_push_that_was_killed_goes_on_without_doubles(label_studio: Server, tmp_path: Path) -> None:  # noqa: F811
+    documents = [replace(RELEASE, id=f"r{n}") for n in range(1200)]
+    write_jsonl(documents, tmp_path / "documents.jsonl")
+    command = [sys.executable, str(ROOT / "scripts" / "label_studio.py"), "push", str(tmp_path / "documents.jsonl")]
+    known = {"LABEL_STUDIO_URL": label_studio.url, "LABEL_STUDIO_API_KEY": label_studio.token}
+    with subprocess.Popen([*command, "--project", "killed"], env=os.environ | known) as process:
+        while process.poll() is None and not task_count(label_studio, "killed"):
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+    with connected(label_studio) as (connection, _):
+        project = connection.project("killed", SCHEMA)
+        more = [task_from_document(d, SCHEMA) for d in [*documents, replace(RELEASE, id="new")]]
+        connection.push(project, more)
+        found = connection.tasks(project)
+        assert connection.push(project, more) == 0
+    assert sorted(map(document_id, found)) == sorted(map(document_id, more))
+    assert all(len(task["annotations"]) == 1 for task in found)
+
+
+def task_count(server: Server, title: str) -> int:
+    request = urllib.request.Request(server.url + "/api/projects", headers={"Authorization": f"Token {server.token}"})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        projects = json.load(response)["results"]
+    return sum(project["task_number"] for project in projects if project["title"] == title)
+
+
+@contextmanager
+def forgetful(server: Server, forgets: int) -> Iterator[str]:
+    """Address of a way to the server on which the first answers to an import are lost."""
+    left = [forgets]
+
+    class Way(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            way = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=300)
+            way.request(
+                self.command,
+                self.path,
+                body,
+                {k: v for k, v in self.headers.items() if k not in ("Host", "Accept-Encoding")},
+            )
+            answer = way.getresponse()
+            content = answer.read()
+            if self.path.partition("?")[0].endswith("/import") and left[0]:
+                left[0] -= 1
+                self.close_connection = True
+                return
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.getheader("Content-Type") or "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_DELETE = do_GET
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Way) as way:
+        thread = threading.Thread(target=way.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{way.server_address[1]}"
+        way.shutdown()
+        thread.join()
+
+
+def test_an_answer_that_is_lost_makes_no_double(label_studio: Server, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(studio, "WAITS", (0.01, 0.01))
+    with forgetful(label_studio, 1) as url, connected(label_studio, url) as (connection, said):
+        project = connection.project("lost", SCHEMA, create=True)
+        connection.push(project, tasks("a", "b"))
+        found = connection.tasks(project)
+    assert sorted(map(document_id, found)) == ["a", "b"]
+    assert len(said) == 1
+    assert "next attempt in 0.01 s" in said[0]
+
+
+def test_a_push_that_arrived_beside_ours_leaves_one_task_each(label_studio: Server) -> None:  # noqa: F811
+    with connected(label_studio) as (connection, _):
+        project = connection.project("beside", SCHEMA, create=True)
+        connection.push(project, tasks("a"))
+        sent = connection._import(project, tasks("a", "b"))  # as a push that had looked before the other arrived
+        connection._remove_doubles(project, set(sent))
+        found = connection.tasks(project)
+    assert sorted(map(document_id, found)) == ["a", "b"]
+
+
+def test_predictions_go_to_open_tasks_once_a_version(label_studio: Server) -> None:  # noqa: F811
+    bare = task_from_document(replace(RELEASE, id="open", mentions=(), relations=()), SCHEMA, as_=None)
+    prediction = task_from_document(RELEASE, SCHEMA, "predictions", "m-1")["predictions"][0]
+    with connected(label_studio) as (connection, _):
+        project = connection.project("predictions", SCHEMA, create=True)
+        connection.push(project, [*tasks("done"), bare])
+        counts = [
+            connection.push_predictions(project, lambda texts: [prediction for _ in texts], version)
+            for version in ("m-1", "m-1", "m-2")
+        ]
+    assert counts == [1, 0, 1]
+
+
+def test_a_server_that_is_too_slow_is_told(label_studio: Server, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(studio, "WAITS", (0.01,))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            connected(label_studio, url, timeout=0.2) as (connection, said),
+            pytest.raises(StudioError, match=rf"^no answer from {url} within 0.2 s$"),
+        ):
+            connection.project("slow", SCHEMA)
+    assert said == [f"no answer from {url} within 0.2 s; next attempt in 0.01 s"]
+
+
+def test_half_of_a_surrogate_pair_is_told_before_anything_is_sent(label_studio: Server) -> None:  # noqa: F811
+    with connected(label_studio) as (connection, _):
+        project = connection.project("surrogates", SCHEMA, create=True)
+        with pytest.raises(StudioError, match="release 'half' holds half of a surrogate pair"):
+            connection.push(project, [*tasks("whole"), {"data": {"id": "half", "text": "\ud83d"}}])
+        assert connection.tasks(project) == []
+
+
+def test_annotators_are_named_by_their_email(label_studio: Server) -> None:  # noqa: F811
+    with connected(label_studio) as (connection, _):
+        project = connection.project("people", SCHEMA, create=True)
+        connection.push(project, tasks("a"))
+        (task,) = connection.tasks(project)
+    who = task["annotations"][0]["completed_by"]
+    assert who["email"] == label_studio.email
+
+
+def test_inputs_of_every_kind_are_tasks(tmp_path: Path) -> None:
+    write_jsonl([replace(RELEASE, id="d")], tmp_path / "d.jsonl.gz")
+    found = tasks_of([ROOT / "seeds", tmp_path / "d.jsonl.gz"], SCHEMA)
+    assert "seed-000" in found
+    assert "annotations" not in found["seed-000"]
+    assert len(found["d"]["annotations"]) == 1
+    assert tasks_of([tmp_path / "d.jsonl.gz"], SCHEMA, predictions=True)["d"]["predictions"][0]["model_version"] == "d"
