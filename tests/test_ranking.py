@@ -10,8 +10,8 @@ import torch
 from pharmatriples.documents import Document
 from pharmatriples.features import Collator, example
 from pharmatriples.modeling import TriplesModel
-from pharmatriples.prediction import predict
-from pharmatriples.ranking import DECISIONS, Ranked, RankingError, _spread, rank, readings, table
+from pharmatriples.prediction import predict, readings
+from pharmatriples.ranking import DECISIONS, Ranked, RankingError, _spread, rank, table
 from pharmatriples.schema import Schema
 from pharmatriples.windows import Windower
 from tiny import SCHEMA, acme, tiny_model, tiny_windower

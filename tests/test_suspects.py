@@ -13,7 +13,7 @@ import torch
 from pharmatriples.documents import Document, Mention, Relation, write_jsonl
 from pharmatriples.features import Collator, example
 from pharmatriples.modeling import TriplesModel
-from pharmatriples.ranking import readings
+from pharmatriples.prediction import readings
 from pharmatriples.splits import near_duplicates
 from pharmatriples.suspects import (
     Suspect,

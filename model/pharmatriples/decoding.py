@@ -127,17 +127,19 @@ def consistent(
         logs = log_probs[starts, 1 + 2 * type_] + inside[ends, 2 + 2 * type_] - inside[starts + 1, 2 + 2 * type_]
         mean = float(np.exp(logs + ends_there[ends, type_]).mean())
         if mean >= NAME_THRESHOLD:
-            candidates.append((-length, -mean, int(starts[0]), int(type_), starts, np.exp(logs / length)))
+            candidates.append((length, mean, int(type_), starts, np.exp(logs / length)))
     free = np.ones(count + 1, dtype=bool)
     others = spans.select(~is_name)
     rows = list(zip(others.first, others.last, others.types, others.scores, strict=True))
     for first, last, _, _ in rows:
         free[first : last + 1] = False
-    for length, mean, _, type_, starts, scores in sorted(candidates, key=lambda c: c[:4]):
+    # Longest first, then most probable; of equals, the first in the text.
+    candidates.sort(key=lambda c: (-c[0], -c[1], int(c[3][0]), c[2]))
+    for length, mean, type_, starts, scores in candidates:
         for start, score in zip(starts, scores, strict=True):
-            if free[start : start - length].all():
-                free[start : start - length] = False
-                rows.append((start, start - length - 1, type_, max(score, -mean)))
+            if free[start : start + length].all():
+                free[start : start + length] = False
+                rows.append((start, start + length - 1, type_, max(score, mean)))
     rows.sort(key=lambda row: row[0])
     first, last, types, found = (np.array(column) for column in zip(*rows, strict=True)) if rows else [np.zeros(0)] * 4
     return Spans(first.astype(np.int64), last.astype(np.int64), types.astype(np.int64), found.astype(np.float64))

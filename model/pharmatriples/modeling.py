@@ -67,6 +67,7 @@ class Structure:
     """Scores of the structure over one document's mentions.
 
     Attributes:
+        vectors: [M, D] of the mentions.
         attribute_logits: attribute -> [M, values].
         alias_pairs: [Q, 2] groups; alias_logits: [Q].
         groups: [M] group of each mention.

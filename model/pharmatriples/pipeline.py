@@ -15,7 +15,7 @@ from .configuration import TriplesConfig
 from .documents import Document
 from .modeling import TriplesModel, quiet
 from .prediction import predict
-from .records import records
+from .records import mention_score, records
 from .schema import Schema
 from .windows import Windower
 
@@ -123,7 +123,7 @@ def result(document: Document) -> dict[str, Any]:
                 "id": entity.id,
                 "type": entity.type,
                 "name": entity.name(document.text),
-                "score": max(m.score or 0.0 for m in entity.mentions),
+                "score": mention_score(entity),
                 **entity.attributes,
                 "mentions": [
                     {"start": m.start, "end": m.end, "text": document.wording(m), "score": m.score}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,39 @@ TOKEN_BUDGET = 2048
 TEXT_BUDGET = 100_000
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What the encoder and the tagger make of a text, before anything is decided.
+
+    Attributes:
+        log_probs: [N, tags] of its words.
+        states: [N, H].
+    """
+
+    text: EncodedText
+    log_probs: np.ndarray
+    states: torch.Tensor
+
+    def spans(self, model: Any) -> Spans:
+        """The mentions."""
+        found = decode_tags(self.log_probs, self.text.lines)
+        return consistent(self.log_probs, self.text.lines, found, self.text.folded, model.named)
+
+
+@torch.no_grad()
+def readings(model: Any, windower: Windower, texts: Iterable[str], batch_size: int = 32) -> Iterator[Reading]:
+    """One reading a text, in order; see `predict` for the arguments."""
+    for chunk in _chunks(texts, batch_size):
+        batch = windower.batch([windower.encode(text) for text in chunk], TOKEN_BUDGET)
+        output = model(**{key: _to(value, model.device) for key, value in batch.items()})
+        log_probs = output.tag_logits.double().log_softmax(-1).cpu().numpy()
+        at = 0
+        for text in batch["texts"]:
+            part = slice(at, at := at + len(text))
+            yield Reading(text, log_probs[part], output.word_states[part])
+
+
+@torch.no_grad()
 def predict(
     model: Any,
     windower: Windower,
@@ -30,13 +64,12 @@ def predict(
         model: a `TriplesModel`, in eval mode.
         texts: read as they are needed, so that an endless stream is no trouble.
         batch_size: most texts that are read at once.
-        thresholds: entity or relation type -> smallest probability kept; above 0.5 for relations, none for mentions
-            where a type is not named.
+        thresholds: entity or relation type -> smallest probability kept; where a type is not named, 0.5 for relations
+            and none for mentions.
     """
-    number = 0
-    for chunk in _chunks(texts, batch_size):
-        yield from _predict_chunk(model, windower, chunk, thresholds or {}, number)
-        number += len(chunk)
+    for number, reading in enumerate(readings(model, windower, texts, batch_size)):
+        spans = reading.spans(model)
+        yield _document(model, str(number), reading.text, reading.states, spans, thresholds or {})
 
 
 def _chunks(texts: Iterable[str], batch_size: int) -> Iterator[list[str]]:
@@ -50,23 +83,6 @@ def _chunks(texts: Iterable[str], batch_size: int) -> Iterator[list[str]]:
         size += len(text)
     if chunk:
         yield chunk
-
-
-@torch.no_grad()
-def _predict_chunk(
-    model: Any, windower: Windower, chunk: Sequence[str], thresholds: Mapping[str, float], number: int
-) -> list[Document]:
-    encoded = [windower.encode(text) for text in chunk]
-    batch = windower.batch(encoded, TOKEN_BUDGET)
-    output = model(**{key: _to(value, model.device) for key, value in batch.items()})
-    log_probs = output.tag_logits.double().log_softmax(-1).cpu().numpy()
-    documents, at = [], 0
-    for i, text in enumerate(encoded):
-        part = slice(at, at := at + len(text))
-        found = decode_tags(log_probs[part], text.lines)
-        spans = consistent(log_probs[part], text.lines, found, text.folded, model.named)
-        documents.append(_document(model, str(number + i), text, output.word_states[part], spans, thresholds))
-    return documents
 
 
 def _to(value: Any, device: Any) -> Any:

@@ -7,19 +7,18 @@ confidence, Lewis and Gale 1994). Those who annotate then read the texts in an o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from .decoding import Spans, cluster, consistent, decode_tags
+from .decoding import Spans, cluster
 from .documents import Document
 from .modeling import TriplesModel
-from .prediction import TOKEN_BUDGET, _chunks, _to
+from .prediction import Reading, readings
 from .splits import near_duplicates
-from .windows import EncodedText, Windower
+from .windows import Windower
 
 # Decisions that a text is judged by: a long text is not the more doubtful for having many that are sure.
 DECISIONS = 20
@@ -44,38 +43,6 @@ class Ranked:
     id: str
     score: float
     reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What the encoder and the tagger make of a text, before anything is decided.
-
-    Attributes:
-        log_probs: [N, tags] of its words.
-        states: [N, H].
-    """
-
-    text: EncodedText
-    log_probs: np.ndarray
-    states: Tensor
-
-    def spans(self, model: TriplesModel) -> Spans:
-        """The mentions as `prediction.predict` finds them."""
-        found = decode_tags(self.log_probs, self.text.lines)
-        return consistent(self.log_probs, self.text.lines, found, self.text.folded, model.named)
-
-
-@torch.no_grad()
-def readings(model: TriplesModel, windower: Windower, texts: Iterable[str], batch_size: int = 32) -> Iterator[Reading]:
-    """One reading a text, in order; see `prediction.predict` for the arguments."""
-    for chunk in _chunks(texts, batch_size):
-        batch = windower.batch([windower.encode(text) for text in chunk], TOKEN_BUDGET)
-        output = model(**{key: _to(value, model.device) for key, value in batch.items()})
-        log_probs = output.tag_logits.double().log_softmax(-1).cpu().numpy()
-        at = 0
-        for text in batch["texts"]:
-            part = slice(at, at := at + len(text))
-            yield Reading(text, log_probs[part], output.word_states[part])
 
 
 def rank(model: TriplesModel, windower: Windower, documents: Iterable[Document], batch_size: int = 32) -> list[Ranked]:

@@ -21,7 +21,7 @@ from .documents import Document, Mention, write_jsonl
 from .features import example
 from .modeling import Targets, TriplesModel
 from .pipeline import load
-from .ranking import Reading, readings
+from .prediction import Reading, readings
 from .schema import Schema
 from .splits import assign_splits
 from .training import TrainingConfig, is_current, train
