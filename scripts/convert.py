@@ -10,7 +10,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pharmatriples.annotators import POLICIES, policy
 from pharmatriples.dataset import read_documents, to_dataset, write_dataset
+from pharmatriples.import_report import ImportReport
 from pharmatriples.schema import Schema
 from pharmatriples.splits import assign_splits, leaks
 
@@ -21,10 +23,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", required=True, metavar="OUTDIR", help="folder to write")
     parser.add_argument("--schema", default="configs/schema.yaml", help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=13, help="of the splits that are drawn; default: %(default)s")
+    parser.add_argument(
+        "--policy",
+        default="all",
+        metavar="NAME",
+        help=f"which annotations of a release with several annotators are taken: {POLICIES}; default: %(default)s",
+    )
+    parser.add_argument("--strict", action="store_true", help="fail where something in an export is refused")
     options = parser.parse_args(arguments)
+
+    def tell(report: ImportReport) -> None:
+        print(report)
+        if options.strict:
+            report.check()
+
     try:
         schema = Schema.from_yaml(options.schema)
-        read = [document for path in options.inputs for document in read_documents(path, schema, report=print)]
+        chosen = policy(options.policy, schema)
+        read = [document for path in options.inputs for document in read_documents(path, schema, None, tell, chosen)]
         documents = assign_splits(read, options.seed)
         dataset, report = to_dataset(documents, schema)
         write_dataset(dataset, schema, options.output)

@@ -7,6 +7,8 @@
     python scripts/label_studio.py agreement releases.json
     python scripts/label_studio.py rank --model runs/default --project releases
     python scripts/label_studio.py suspects configs/default.yaml
+    python scripts/label_studio.py backend --model runs/default
+    python scripts/label_studio.py connect --project releases
 
 `make label-studio` starts a server and prints the address and token to use. Everything may be repeated.
 """
@@ -115,6 +117,32 @@ def suspects(options: argparse.Namespace) -> None:
     _write_json(options.json, [asdict(one) for one in found])
 
 
+def backend(options: argparse.Namespace) -> None:
+    if options.after and not options.train:
+        raise StudioError("--after N says when to train; give --train CONFIG.yaml, too")
+    try:
+        from pharmatriples.backend import Backend, Retraining, serve
+    except ImportError as error:
+        raise StudioError(f"{error.name} is missing; run: pip install 'pharmatriples[label-studio]'") from None
+    if not options.train:
+        serve(Backend(options.model), options.port, options.token)
+        return
+    command = [sys.executable, str(ROOT / "scripts" / "train.py")]
+    with _server(options) as studio:  # the annotations come from there
+
+        def fetch(project: int) -> list[dict[str, Any]]:
+            return studio.tasks(studio.project_of_id(project))
+
+        plan = Retraining(command, options.train, fetch, options.folder, options.after)
+        serve(Backend(options.model, plan), options.port, options.token)
+
+
+def connect_backend(options: argparse.Namespace) -> None:
+    with _server(options) as studio:
+        studio.attach(studio.project(options.project), options.backend, options.token)
+    print(f"project {options.project!r} asks {options.backend} for the predictions of the tasks that are opened")
+
+
 def _pipeline(model: str) -> Any:
     from pharmatriples import load
 
@@ -193,6 +221,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--folder", type=Path, default=Path("runs/suspects"), help="of the models (%(default)s)")
     command.add_argument("--limit", type=int, default=100, help="lines to print (default: %(default)s)")
     command.set_defaults(run=suspects)
+
+    secret = argparse.ArgumentParser(add_help=False)
+    token = os.environ.get("PHARMATRIPLES_BACKEND_TOKEN", "")
+    secret.add_argument("--token", default=token, help="asked of the server; default: PHARMATRIPLES_BACKEND_TOKEN")
+    url = "http://127.0.0.1:9090"
+
+    command = commands.add_parser("backend", parents=[remote, secret], help="predict what annotators open, and train")
+    command.add_argument("--model", required=True, help="a folder, or a hub id")
+    command.add_argument("--port", type=int, default=9090, help="on 127.0.0.1 (default: %(default)s)")
+    command.add_argument("--train", type=Path, metavar="CONFIG.yaml", help="train on its data and the annotations")
+    command.add_argument("--after", type=int, default=0, metavar="N", help="train after N new annotations, too")
+    command.add_argument("--folder", type=Path, default=Path("runs/backend"), help="of the runs (%(default)s)")
+    command.set_defaults(run=backend)
+
+    command = commands.add_parser("connect", parents=[remote, secret], help="have a project ask a running backend")
+    command.add_argument("--backend", metavar="URL", default=url, help="as the server reaches it (%(default)s)")
+    command.set_defaults(run=connect_backend)
     return parser
 
 

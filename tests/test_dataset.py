@@ -346,3 +346,33 @@ def test_convert_tells_bad_input_in_one_line(tmp_path: Path, content: str | None
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "made").exists()
+
+
+def test_convert_takes_the_annotators_that_a_policy_names(tmp_path: Path) -> None:
+    task = task_from_document(dataclasses.replace(DOCUMENT, split=None), SCHEMA)
+    annotation = task["annotations"][0]
+    task["annotations"] = [{**annotation, "completed_by": {"email": f"{who}@x.org"}} for who in ("a", "b")]
+    task["annotations"][1]["result"] = []
+    path = tmp_path / "two.json"
+    path.write_text(json.dumps([task]))
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(SCHEMA.to_dict(), sort_keys=False))
+    options = [path, "-o", tmp_path / "made", "--schema", tmp_path / "schema.yaml"]
+    for name, mentions in (("all", [0, 3]), ("by:a@x.org", [3]), ("by:b@x.org", [0])):
+        assert convert(*options, "--policy", name).returncode == 0
+        assert sorted(len(d.mentions) for d in read_documents(tmp_path / "made", SCHEMA)) == mentions
+    assert "policy 'first' is none of all, ground_truth" in convert(*options, "--policy", "first").stderr
+
+
+def test_convert_goes_on_or_fails_where_an_item_is_refused(tmp_path: Path) -> None:
+    task = task_from_document(DOCUMENT, SCHEMA)
+    task["annotations"][0]["result"][0]["value"]["labels"] = ["UNKNOWN"]
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps([task]))
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(SCHEMA.to_dict(), sort_keys=False))
+    options = [path, "-o", tmp_path / "made", "--schema", tmp_path / "schema.yaml"]
+    strict = convert(*options, "--strict")
+    assert strict.returncode == 2
+    assert "UNKNOWN" in strict.stdout
+    assert not (tmp_path / "made").exists()
+    done = convert(*options)
+    assert (done.returncode, "UNKNOWN" in done.stdout) == (0, True), done.stderr

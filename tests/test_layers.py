@@ -13,14 +13,15 @@ PACKAGE = Path(__file__).parents[1] / "model" / "pharmatriples"
 LAYERS = (
     {"schema"},
     {"documents"},
-    {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report", "splits"},
+    {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
+    | {"splits", "layout"},
     {"windows", "configuration", "decoding", "studio"},
     {"dataset", "pairs", "prediction"},
     {"modeling"},
     {"features", "records", "evaluation", "page", "tables", "ranking"},
     {"training", "differences"},
     {"pipeline", "agreement", "preannotation"},
-    {"cli", "suspects", "annotators"},
+    {"cli", "suspects", "backend", "annotators"},
     {"__init__", "__main__"},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

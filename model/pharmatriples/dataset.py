@@ -24,6 +24,7 @@ from huggingface_hub import DatasetCardData
 
 from .documents import SPLITS, Document, DocumentError, read_jsonl, word_spans
 from .labelstudio import ImportReport, read_export
+from .labelstudio_task import Policy, everyone
 from .schema import Schema
 
 FOLDER = {"README.md", "data", "schema.yaml"}
@@ -293,6 +294,7 @@ def read_documents(
     schema: Schema,
     split: str | None = None,
     report: Callable[[ImportReport], object] = ImportReport.check,
+    policy: Policy = everyone,
 ) -> list[Document]:
     """The documents of a Label Studio export (.json), of JSON lines (.jsonl, .jsonl.gz), or of a folder that
     `scripts/convert.py` wrote or that holds a saved DatasetDict.
@@ -301,6 +303,7 @@ def read_documents(
         split: only its documents.
         report: is called with the import report of a Label Studio export; as long as nobody takes it, an item
             that the import refused is an error.
+        policy: which annotations of a task in a Label Studio export become documents; see `annotators.policy`.
 
     Raises:
         ValueError: the file is missing, cannot be read, or does not fit the schema, or the split has no documents;
@@ -311,7 +314,7 @@ def read_documents(
         raise DatasetError(f"{path}: no such file or folder")
     documents = []
     seen: set[str] = set()
-    for document in _read(path, schema, report):
+    for document in _read(path, schema, report, policy):
         try:
             documents.append(document.check(schema))
         except DocumentError as error:
@@ -327,13 +330,13 @@ def read_documents(
     return chosen
 
 
-def _read(path: Path, schema: Schema, report: Callable[[ImportReport], object]) -> Iterator[Document]:
+def _read(path: Path, schema: Schema, report: Callable[[ImportReport], object], policy: Policy) -> Iterator[Document]:
     if path.is_dir():
         yield from _read_folder(path)
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         yield from read_jsonl(path)
     elif path.suffix == ".json":
-        imported = read_export(path, schema)
+        imported = read_export(path, schema, policy)
         report(imported.report)
         yield from imported.documents
     else:

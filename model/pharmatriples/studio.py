@@ -19,6 +19,8 @@ from .labelstudio import task_from_document as task_of
 from .schema import Schema
 
 BATCH = 500  # tasks per import request
+BACKEND = "pharmatriples"  # title of the ML backend in a project
+USER = "label-studio"  # the server sends the token as the password of a user; any name will do
 TIMEOUT = 300.0  # seconds per request: an import of 500 tasks takes one or two
 WAITS = (1.0, 4.0)  # seconds before the second and the third attempt
 BUSY = (408, 409, 429, 500, 502, 503, 504)
@@ -79,6 +81,14 @@ class Studio:
                 f"the labeling configuration of project {title!r} lacks {', '.join(missing)}; take another --project"
             )
         return found[0]
+
+    def project_of_id(self, id_: int) -> Any:
+        """The project of the number that the server gave it.
+
+        Raises:
+            StudioError: there is none.
+        """
+        return self._try(lambda: self.client.projects.get(id_))
 
     def tasks(self, project: Any) -> list[dict[str, Any]]:
         """All tasks of a project with their annotations, also the skipped and the unannotated ones.
@@ -169,6 +179,33 @@ class Studio:
             with _told(self.url, self.timeout):
                 self.client.projects.import_predictions(project.id, request=batch)
         return len(made)
+
+    def attach(self, project: Any, url: str, token: str = "") -> None:
+        """Have a project ask a running backend for the predictions of the tasks it shows, and tell it what happens.
+
+        Done twice, nothing is there twice.
+
+        Args:
+            url: the backend's address, as the server reaches it.
+            token: the backend's.
+
+        Raises:
+            StudioError: the server cannot reach the backend, or the backend refuses the project.
+        """
+        if any(known.url == url for known in self._try(lambda: list(self.client.ml.list(project=project.id)))):
+            return
+        hook = f"{url.rstrip('/')}/webhook"
+        hooks = self._try(lambda: list(self.client.webhooks.list(project=str(project.id))))
+        if token and not any(known.url == hook for known in hooks):
+            # The server makes the webhook by itself where there is none of this address, but without the token.
+            header = {"Authorization": f"Token {token}"}
+            self._try(lambda: self.client.webhooks.create(project=project.id, url=hook, headers=header))
+        basic = {"auth_method": "BASIC_AUTH", "basic_auth_user": USER, "basic_auth_pass": token} if token else {}
+        self._try(
+            lambda: self.client.ml.create(url=url, project=project.id, title=BACKEND, is_interactive=False, **basic)
+        )
+        # Only the backend that a project names here is asked.
+        self._try(lambda: self.client.projects.update(project.id, model_version=BACKEND))
 
 
 def _for_import(task: Mapping[str, Any]) -> dict[str, Any]:
