@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from random import Random
 
 import torch
@@ -64,6 +65,7 @@ def test_codes_come_with_and_without_a_hyphen() -> None:
     variations = Variations([acme()], SCHEMA)
     codes = [d.wording(d.mentions[3]) for d in (variations.vary(acme(), Random(i)) for i in range(20))]
     assert {"-" in code for code in codes} == {True, False}
+    assert all(re.fullmatch(r"[A-Z]{2,4}(-\d{3,5}|\d{2,5})[A-Z]?", code) for code in codes)
     assert len(set(codes)) == 20
 
 
@@ -94,3 +96,9 @@ def test_examples_vary_and_repeat_with_the_seed() -> None:
     assert draw() == draw()
     assert acme().text in draw()
     assert len(set(draw())) > 2
+
+
+def test_a_mention_over_the_end_of_a_line_is_named() -> None:
+    broken = Document("x", "Acme\nCorp said", (Mention(0, 9, "ORGANIZATION", "o1"),))
+    assert example(broken, WINDOWER, SCHEMA).broken == ("x: ORGANIZATION 'Acme\\nCorp' at [0, 9)",)
+    assert example(acme(), WINDOWER, SCHEMA).broken == ()

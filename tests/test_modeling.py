@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from pharmatriples import Schema
+from pharmatriples import Document, Schema
 from pharmatriples.configuration import TriplesConfig
 from pharmatriples.decoding import Spans
 from pharmatriples.features import Collator, example
@@ -92,3 +93,23 @@ def test_a_predicted_mention_stands_for_the_gold_one_that_it_shares_most_words_w
 
 def test_the_tokenizer_of_the_tests_is_a_fast_one() -> None:
     assert tiny_tokenizer().is_fast
+
+
+def test_the_loss_of_blank_texts_is_nothing() -> None:
+    model = tiny_model().train()
+    windower = tiny_windower(model)
+    blank = [example(Document("a", " "), windower, SCHEMA), example(Document("b", "\n"), windower, SCHEMA)]
+    loss = model(**Collator(windower, 1024)(blank)).loss
+    loss.backward()
+    assert loss.item() == 0
+
+
+def test_a_mention_has_one_vector_wherever_in_a_long_text_it_stands() -> None:
+    model = tiny_model()
+    text = tiny_windower(model).encode("fda " * 10)
+    states = torch.randn(300_000, model.norm.weight.shape[0], generator=torch.Generator().manual_seed(0)) + 5
+    states[-10:] = states[:10]
+    spans = Spans(np.array([2, 299_992]), np.array([8, 299_998]), np.array([0, 0]), np.ones(2))
+    text = replace(text, offsets=np.zeros((300_000, 2), dtype=np.int64), sentences=np.zeros(300_000, dtype=np.int64))
+    first, last = model.structure(states, spans, text).vectors
+    assert torch.allclose(first, last, atol=1e-5)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pharmatriples.windows import GAPS, SHAPES, Windower
+from pharmatriples.layout import GAPS, sentence_spans
+from pharmatriples.windows import SHAPES, Windower
 from tiny import tiny_tokenizer
 
 WINDOWER = Windower(tiny_tokenizer(), window=32, stride=8)
@@ -97,6 +98,21 @@ def test_sentences_lines_and_gaps() -> None:
         "blank",
     )
     assert encoded.lines.tolist()[-1] == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("Acme Inc. said so. It is true!  Yes.", ["Acme Inc. said so.", "It is true!", "Yes."]),
+        ("Filed with the FDA. The NDA. A U.S. Patent", ["Filed with the FDA.", "The NDA.", "A U.S. Patent"]),
+        ("\n One\n\n\n two 3.5 mg. \r\n", ["One", "two 3.5 mg."]),
+        ('He said "so." Then (yes.) Now', ['He said "so."', "Then (yes.)", "Now"]),
+        (" ", []),
+        ("", []),
+    ],
+)
+def test_sentences(text: str, sentences: list[str]) -> None:
+    assert [text[start:end] for start, end in sentence_spans(text)] == sentences
 
 
 def test_the_encoder_sees_where_a_line_ends() -> None:

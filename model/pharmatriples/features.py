@@ -26,12 +26,14 @@ class Example:
     """One training document: its words and their targets.
 
     `misaligned` names the mentions whose boundaries cut a word: they are trained on the whole words.
+    `broken` names those that go on over the end of a line, which no prediction does.
     `lost` names those that no word is left for.
     """
 
     text: EncodedText
     targets: Targets
     misaligned: tuple[str, ...]
+    broken: tuple[str, ...]
     lost: tuple[str, ...]
 
 
@@ -41,7 +43,7 @@ def example(document: Document, windower: Windower, schema: Schema) -> Example:
     types, relations = list(schema.entities), list(schema.relations)
     tags = np.zeros(len(text), dtype=np.int64)
     rows: list[tuple[int, int, int, int]] = []
-    kept, misaligned, lost = [], [], []
+    kept, misaligned, broken, lost = [], [], [], []
     numbers: dict[str, int] = {}
     taken = 0
     for m in document.mentions:
@@ -53,6 +55,8 @@ def example(document: Document, windower: Windower, schema: Schema) -> Example:
             continue
         if (text.offsets[first, 0], text.offsets[last, 1]) != (m.start, m.end):
             misaligned.append(where)
+        if text.lines[first] != text.lines[last]:
+            broken.append(where)
         type_ = types.index(m.type)
         tags[first], tags[first + 1 : last + 1] = 1 + 2 * type_, 2 + 2 * type_
         rows.append((first, last, type_, numbers.setdefault(m.entity, len(numbers))))
@@ -78,6 +82,7 @@ def example(document: Document, windower: Windower, schema: Schema) -> Example:
             ),
         ),
         misaligned=tuple(misaligned),
+        broken=tuple(broken),
         lost=tuple(lost),
     )
 
@@ -110,9 +115,11 @@ class Variations:
 
         def code(match: re.Match[str]) -> str:
             letters = "".join(random.choices(string.ascii_uppercase, k=random.randint(2, 4)))
-            number = str(random.randrange(10**5, 10**6))[: random.randint(2, 5)]
+            # Two digits after a hyphen are a target's (IL-17), so no drug gets them.
+            hyphen = random.choice(("-", ""))
+            number = str(random.randrange(10**5, 10**6))[: random.randint(3 if hyphen else 2, 5)]
             suffix = random.choice(string.ascii_uppercase) if random.random() < 0.1 else ""
-            return codes.setdefault(match.group(), letters + random.choice(("-", "")) + number + suffix)
+            return codes.setdefault(match.group(), letters + hyphen + number + suffix)
 
         parts: list[str] = []
         mentions = []

@@ -20,9 +20,10 @@ from transformers.utils import logging
 
 from .configuration import TriplesConfig
 from .decoding import Spans, decode_tags, name_groups
+from .layout import GAPS
 from .pairs import ALIAS_FEATURES, RELATION_FEATURES, alias_pairs, relation_pairs
 from .schema import Schema
-from .windows import GAPS, SHAPES, EncodedText
+from .windows import SHAPES, EncodedText
 
 # Pairs that a head scores at once.
 PAIRS = 32_768
@@ -215,8 +216,8 @@ class TriplesModel(PreTrainedModel):
         """
         device = states.device
         first, last = torch.from_numpy(spans.first).to(device), torch.from_numpy(spans.last).to(device)
-        sums = nn.functional.pad(states.cumsum(0), (0, 0, 1, 0))
-        mean = (sums.index_select(0, last + 1) - sums.index_select(0, first)) / (last + 1 - first).unsqueeze(1)
+        sums = nn.functional.pad(_running_sum(states), (0, 0, 1, 0))
+        mean = (sums.index_select(0, last + 1) - sums.index_select(0, first)).float() / (last + 1 - first).unsqueeze(1)
         ends = [states.index_select(0, first), states.index_select(0, last), mean]
         vectors = self.mention(self.dropout(torch.cat(ends, dim=1)))
         vectors = nn.functional.gelu(vectors + self.type_embedding(torch.from_numpy(spans.types).to(device)))
@@ -250,7 +251,7 @@ class TriplesModel(PreTrainedModel):
             triples [Q, 3] of relation index, head entity and tail entity, and their logits [Q].
         """
         pairs, features, between = relation_pairs(spans, entities, text, self.signatures)
-        context = nn.functional.pad(self.context(states).cumsum(0), (0, 0, 1, 0))
+        context = nn.functional.pad(_running_sum(self.context(states)), (0, 0, 1, 0))
         low, high = torch.from_numpy(between).to(states.device).unbind(1)
         scores = self._score(self.relation_head, vectors, pairs, features, (context, low, high))
         triples = np.stack([features[:, 0], entities[pairs[:, 0]], entities[pairs[:, 1]]], axis=1)
@@ -278,7 +279,7 @@ class TriplesModel(PreTrainedModel):
             context = None
             if between is not None:
                 sums, low, high = between[0], between[1][part], between[2][part]
-                context = sums.index_select(0, high) - sums.index_select(0, low)
+                context = (sums.index_select(0, high) - sums.index_select(0, low)).float()
                 context = context / (high - low).clamp(min=1).unsqueeze(1)
             parts.append(head(vectors, index[part, 0], index[part, 1], values[part], context))
         return torch.cat(parts)
@@ -286,7 +287,8 @@ class TriplesModel(PreTrainedModel):
     def _loss(self, states: Tensor, logits: Tensor, texts: list[EncodedText], targets: list[Targets]) -> Tensor:
         """Mean over the documents of the losses of all heads, on gold mentions and on those now predicted."""
         gold_tags = torch.from_numpy(np.concatenate([t.tags for t in targets])).to(logits.device)
-        loss = nn.functional.cross_entropy(logits, gold_tags) * self.config.tag_weight
+        loss = nn.functional.cross_entropy(logits, gold_tags, reduction="sum") / max(len(gold_tags), 1)
+        loss = loss * self.config.tag_weight
         log_probs = logits.detach().log_softmax(-1).cpu().numpy()
         at = 0
         for text, target in zip(texts, targets, strict=True):
@@ -356,6 +358,11 @@ def match(predicted: Spans, gold: Spans) -> np.ndarray:
     shared = np.where(predicted.types[:, None] == gold.types, shared, 0)
     best = shared.argmax(axis=1)
     return np.where(shared[np.arange(len(predicted)), best] > 0, best, -1)
+
+
+def _running_sum(values: Tensor) -> Tensor:
+    """[N, H] in double precision, in which the sums of a text of any length keep their differences."""
+    return values.cumsum(0, dtype=torch.float64)
 
 
 def _segment_logsumexp(values: Tensor, segments: Tensor, count: int) -> Tensor:

@@ -354,6 +354,7 @@ def report_alignment(examples: Sequence[Example]) -> None:
     """Say which mentions the words cannot represent; nothing is printed where all are exact."""
     for what, names in (
         ("cut a word and are trained on the whole word", [n for e in examples for n in e.misaligned]),
+        ("go on over the end of a line, which no prediction does", [n for e in examples for n in e.broken]),
         ("have no word left and are not trained on", [n for e in examples for n in e.lost]),
     ):
         if names:

@@ -16,16 +16,12 @@ import numpy as np
 import torch
 
 from .documents import word_spans
+from .layout import line_spans, word_layout
 
 SHAPES = ("lower", "Capital", "UPPER", "single capital", "mIXed", "digits", "lower1", "UPPER1", "sign")
-GAPS = ("none", "blank", "line", "paragraph")
 # Longest stretch that the tokenizer gets at once: bounds its memory on very long texts.
 _STRETCH = 100_000
-_BREAK = re.compile(r"\r\n|\r|\n")
-_ITEM = re.compile(r"\s*([-–—•*·]|\(?\w{1,3}[.)])\s")  # the beginning of a list item
-_COLUMN = 120  # characters of the longest line of a text that is taken to be wrapped
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_CLOSING = "\"'”’)]"
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ class Windower:
     def encode(self, text: str) -> EncodedText:
         """Words, pieces and windows of a text of any length; an empty text has none of them."""
         offsets: np.ndarray = np.array(word_spans(text), dtype=np.int64).reshape(-1, 2)
-        lines = _lines(text)
+        lines = line_spans(text)
         pieces, starts = self._pieces(text, lines)
         real = starts >= 0
         # Words that the tokenizer drops (control characters) have no state, so no head may see them.
@@ -109,7 +105,7 @@ class Windower:
         offsets = offsets[kept]
         shapes = np.fromiter((_shape(text[a:b]) for a, b in offsets), dtype=np.int64, count=len(offsets))
         word_lines = np.searchsorted([start for start, _ in lines], offsets[:, 0], side="right") - 1
-        gaps, sentences = _layout(text, offsets, word_lines)
+        gaps, sentences = word_layout(text, offsets, word_lines)
         windows = self._cut(len(pieces))
         return EncodedText(text, offsets, shapes, gaps, sentences, word_lines, pieces, piece_words, windows)
 
@@ -236,26 +232,6 @@ def _shape(word: str) -> int:
     return SHAPES.index("Capital" if upper == 1 and letters[0].isupper() else "mIXed")
 
 
-def _lines(text: str) -> list[tuple[int, int]]:
-    """Offsets of the lines that are not blank; a text that was wrapped to a narrow column is unwrapped."""
-    edges = [0, *(edge for match in _BREAK.finditer(text) for edge in match.span()), len(text)]
-    raw = list(zip(edges[::2], edges[1::2], strict=True))
-    filled = [(start, end) for start, end in raw if end > start and not text[start:end].isspace()]
-    lengths = sorted(end - start for start, end in filled)
-    wrapped = len(filled) >= 4 and lengths[-1] <= _COLUMN and lengths[len(lengths) // 2] >= lengths[-1] * 2 / 3
-    lines: list[tuple[int, int]] = []
-    last = None  # the raw line before, where it is not blank
-    for start, end in raw:
-        blank = end == start or text[start:end].isspace()
-        goes_on = wrapped and last is not None and last[1] - last[0] >= lengths[-1] * 2 / 3
-        if not blank and goes_on and not _ITEM.match(text, start):
-            lines[-1] = (lines[-1][0], end)
-        elif not blank:
-            lines.append((start, end))
-        last = None if blank else (start, end)
-    return lines
-
-
 def _stretches(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """A line in parts that the tokenizer gets one by one, cut before blanks."""
     while end - start > _STRETCH:
@@ -264,30 +240,3 @@ def _stretches(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         yield start, cut
         start = cut
     yield start, end
-
-
-def _layout(text: str, offsets: np.ndarray, lines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gap before [N] and sentence [N] of each word; `lines` [N] are their lines."""
-    gaps = np.zeros(len(offsets), dtype=np.int64)
-    sentences = np.zeros(len(offsets), dtype=np.int64)
-    sentence = last_end = 0
-    last_line = -1
-    ended = False  # a full stop stands between the last word of letters and here
-    before = ""  # that last word
-    for i, ((start, end), line) in enumerate(zip(offsets.tolist(), lines.tolist(), strict=True)):
-        between, word = text[last_end:start], text[start:end]
-        if line != last_line:
-            gaps[i] = 3 if len(_BREAK.findall(between)) > 1 else 2
-        else:
-            gaps[i] = int(bool(between))
-        if i and (line != last_line or (ended and between and (word[0].isupper() or word[0].isdigit()))):
-            sentence += 1
-            ended = False
-        if word in ".!?":
-            # A short capitalised word before the stop is an abbreviation: Inc., Ltd., U.S., Dr.
-            ended = not (word == "." and before[:1].isupper() and len(before) <= 3)
-        elif word not in _CLOSING:
-            ended, before = False, word
-        sentences[i] = sentence
-        last_end, last_line = end, line
-    return gaps, sentences
