@@ -21,7 +21,7 @@ lint: .venv/.ready  ## ruff, and mypy on the package
 	$(BIN)/python -m mypy
 
 label-studio: python  ## start Label Studio on this machine, in an environment of its own
-	$(PYTHON) scripts/label_studio_server.py
+	$(PYTHON) scripts/label_studio_server.py $(ARGS)
 
 clean:  ## remove .venv and caches; runs/ and label-studio/ stay
 	rm -rf .venv build dist model/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .label_studio_cache

@@ -166,14 +166,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--schema", type=Path, default=ROOT / "configs" / "schema.yaml", help="default: %(default)s")
-    remote = argparse.ArgumentParser(add_help=False)
-    remote.add_argument("--project", type=_title, default="pharmatriples", help="its title (default: %(default)s)")
+    server = argparse.ArgumentParser(add_help=False)
     url = os.environ.get("LABEL_STUDIO_URL", "http://127.0.0.1:8080")
-    remote.add_argument("--url", default=url, help="default: LABEL_STUDIO_URL, else http://127.0.0.1:8080")
-    remote.add_argument(
+    server.add_argument("--url", default=url, help="default: LABEL_STUDIO_URL, else http://127.0.0.1:8080")
+    server.add_argument(
         "--api-key", default=os.environ.get("LABEL_STUDIO_API_KEY", ""), help="default: LABEL_STUDIO_API_KEY"
     )
-    remote.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds for one answer (default: %(default)g)")
+    server.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds for one answer (default: %(default)g)")
+    remote = argparse.ArgumentParser(add_help=False, parents=[server])
+    remote.add_argument("--project", type=_title, default="pharmatriples", help="its title (default: %(default)s)")
     as_json = argparse.ArgumentParser(add_help=False)
     as_json.add_argument("--json", type=Path, metavar="FILE", help="write it all as JSON, too")
 
@@ -227,7 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     secret.add_argument("--token", default=token, help="asked of the server; default: PHARMATRIPLES_BACKEND_TOKEN")
     url = "http://127.0.0.1:9090"
 
-    command = commands.add_parser("backend", parents=[remote, secret], help="predict what annotators open, and train")
+    command = commands.add_parser("backend", parents=[server, secret], help="predict what annotators open, and train")
     command.add_argument("--model", required=True, help="a folder, or a hub id")
     command.add_argument("--port", type=int, default=9090, help="on 127.0.0.1 (default: %(default)s)")
     command.add_argument("--train", type=Path, metavar="CONFIG.yaml", help="train on its data and the annotations")

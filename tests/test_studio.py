@@ -24,6 +24,7 @@ from exports import RELEASE, ROOT, SCHEMA, same
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pharmatriples import studio
+from pharmatriples.annotators import policy
 from pharmatriples.documents import Document, write_jsonl
 from pharmatriples.labelstudio import document_id, read_export, task_from_document
 from pharmatriples.studio import Studio, StudioError, connect, tasks_of
@@ -205,6 +206,26 @@ def test_annotators_are_named_by_their_email(label_studio: Server) -> None:  # n
         (task,) = connection.tasks(project)
     who = task["annotations"][0]["completed_by"]
     assert who["email"] == label_studio.email
+
+
+def test_two_accounts_stay_apart_and_a_policy_takes_one(label_studio: Server) -> None:  # noqa: F811
+    with connected(label_studio) as (connection, _):
+        second = connection.client.users.create(email="second@example.org", username="second")
+        project = connection.project("two accounts", SCHEMA, create=True)
+        task = task_from_document(RELEASE, SCHEMA)
+        (annotation,) = task["annotations"]
+        own = {"completed_by": connection.client.users.whoami().id}
+        other = {"completed_by": second.id, "result": annotation["result"][:1]}
+        task["annotations"] = [{**annotation, **own}, {**annotation, **other}]
+        connection.client.projects.import_tasks(project.id, request=[task])
+        pulled = connection.tasks(project)
+    both, _ = read_export(pulled, SCHEMA)
+    assert {d.id: len(d.mentions) for d in both} == {
+        f"acme@{label_studio.email}": len(RELEASE.mentions),
+        "acme@second@example.org": 1,
+    }
+    (one,), _ = read_export(pulled, SCHEMA, policy("by:second@example.org", SCHEMA))
+    assert (one.id, one.mentions) == ("acme", RELEASE.mentions[:1])
 
 
 def test_inputs_of_every_kind_are_tasks(tmp_path: Path) -> None:
