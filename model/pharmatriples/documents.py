@@ -85,13 +85,17 @@ class Entity:
         }
 
     def name(self, text: str) -> str:
-        """The most informative mention: the wording that more than half of the mentions use, else the longest."""
+        """The most informative mention.
+
+        That is the longest; where more than half of the mentions use one wording, the longest that holds this one:
+        `platinum-resistant ovarian cancer` of `ovarian cancer`, but not the spelled-out form of `NMOSD`.
+        """
         wordings = [text[m.start : m.end] for m in self.mentions]
         folded, count = Counter(w.casefold() for w in wordings).most_common(1)[0]
         if 2 * count > len(wordings):
-            wordings = [w for w in wordings if w.casefold() == folded]
-            return Counter(wordings).most_common(1)[0][0]
-        return max(wordings, key=len)
+            wordings = [w for w in wordings if folded in w.casefold()]
+        # Of equally long ones the one that is used most: `Acme` rather than the ACME of a headline.
+        return max(Counter(wordings).items(), key=lambda item: (len(item[0]), item[1]))[0]
 
 
 @dataclass(frozen=True)
