@@ -84,13 +84,16 @@ def test_a_split_is_set_on_a_copy() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("HS-20089 (anti-B7-H4)", ["HS", "-", "20089", "(", "anti", "-", "B7", "-", "H4", ")"]),
+        ("HS-20089 (anti-B7-H4)", ["HS-20089", "(", "anti", "-", "B7-H4", ")"]),
+        ("PD-1/PD-L1 IL-4Rα CD20-targeted", ["PD-1", "/", "PD-L1", "IL-4Rα", "CD20", "-", "targeted"]),
+        ("PD-1xCTLA-4 ANTI-CD3 CD3-CD20", ["PD-1", "x", "CTLA-4", "ANTI", "-", "CD3", "CD3", "-", "CD20"]),
+        ("PD-1抗 10-20 2026-08", ["PD-1", "抗", "10", "-", "20", "2026", "-", "08"]),
         ("a_b\r\nÄ2 🧬", ["a", "_", "b", "Ä2", "🧬"]),
         ("恒瑞HR1号", ["恒", "瑞", "HR1", "号"]),
         (" \t\n", []),
     ],
 )
-def test_words_are_runs_of_letters_and_digits_and_single_signs(text: str, words: list[str]) -> None:
+def test_words_are_codes_runs_of_letters_and_digits_and_single_signs(text: str, words: list[str]) -> None:
     assert [text[start:end] for start, end in word_spans(text)] == words
 
 

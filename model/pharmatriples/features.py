@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -19,6 +20,7 @@ from .schema import Schema
 from .windows import EncodedText, Windower
 
 _CODE = re.compile(r"\b[A-Z]{2,5}-?\d{3,6}[A-Z]?\b")
+_SYMBOL = re.compile(r"\b(?:[A-Z]{2,5}\d{1,2}|[A-Z]{1,4}\d?-[A-Z]{0,2}\d{1,2})[A-Z]?\b")
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,10 @@ class Variations:
     """Copies of documents in which some names are others, each the same throughout the document.
 
     Names are arbitrary: what tells a drug from a target is the words around it, and a model that meets the same few
-    hundred names in every epoch learns those instead. Two things change, inside mentions only: code names (`TRX-4410`)
-    are drawn anew, with or without a hyphen; and a quarter of the other names are swapped for one of their type from
-    another document (mention replacement, as in Dai and Adel 2020, section 3), where all mentions are worded alike.
+    hundred names in every epoch learns those instead. Three things change, inside mentions only: code names (`TRX-4410`)
+    are drawn anew, with or without a hyphen; half of the symbols (`CD19`, `PD-L1`) get other letters and digits in the
+    places that another symbol of their type has them in; and a quarter of the other names are swapped for one of their type from another document (mention
+    replacement, as in Dai and Adel 2020, section 3), where all mentions are worded alike.
     """
 
     def __init__(self, documents: Sequence[Document], schema: Schema):
@@ -103,6 +106,7 @@ class Variations:
                 if entity.type in names and (wording := _only_wording(document, entity)):
                     names[entity.type][wording] = None
         self.names = {type_: list(wordings) for type_, wordings in names.items()}
+        self.shapes = {type_: _shapes(wordings) for type_, wordings in names.items()}
 
     def vary(self, document: Document, random: Random) -> Document:
         """A copy of a document with other names."""
@@ -117,21 +121,34 @@ class Variations:
             letters = "".join(random.choices(string.ascii_uppercase, k=random.randint(2, 4)))
             # Two digits after a hyphen are a target's (IL-17), so no drug gets them.
             hyphen = random.choice(("-", ""))
-            number = str(random.randrange(10**5, 10**6))[: random.randint(3 if hyphen else 2, 5)]
+            number = f"{random.randrange(10**6):06}"[: random.randint(3 if hyphen else 2, 5)]
             suffix = random.choice(string.ascii_uppercase) if random.random() < 0.1 else ""
             return codes.setdefault(match.group(), letters + hyphen + number + suffix)
+
+        def symbol(shapes: Sequence[str], match: re.Match[str]) -> str:
+            if not shapes or random.random() < 0.5:
+                return codes.setdefault(match.group(), match.group())
+            signs = {"A": string.ascii_uppercase, "1": string.digits[1:], "-": "-"}
+            return codes.setdefault(match.group(), "".join(random.choice(signs[c]) for c in random.choice(shapes)))
 
         parts: list[str] = []
         mentions = []
         at = length = 0
         for m in document.mentions:
             between = document.text[at : m.start]
-            wording = _CODE.sub(code, swapped.get(m.entity, document.wording(m)))
+            wording = swapped.get(m.entity, document.wording(m))
+            wording = _CODE.sub(code, _SYMBOL.sub(partial(symbol, self.shapes.get(m.type, ())), wording))
             start = length + len(between)
             at, length = m.end, start + len(wording)
             mentions.append(replace(m, start=start, end=length))
             parts += [between, wording]
         return replace(document, text="".join([*parts, document.text[at:]]), mentions=tuple(mentions))
+
+
+def _shapes(wordings: Iterable[str]) -> list[str]:
+    """Where the symbols in some wordings have letters and digits: `A1-A1` of `B7-H3`."""
+    symbols = (symbol for wording in wordings for symbol in _SYMBOL.findall(wording))
+    return sorted({re.sub(r"\d", "1", re.sub("[A-Z]", "A", symbol)) for symbol in symbols})
 
 
 def _only_wording(document: Document, entity: Entity) -> str | None:

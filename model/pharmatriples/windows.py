@@ -1,7 +1,7 @@
 """From text to overlapping windows of pieces, and to the words that the heads see.
 
-The only caller of the tokenizer. A *piece* is a token of the encoder; a *word* is what the heads label: a run
-of letters and digits, or one other sign, with its character offsets. Letters: `N` words, `T` pieces, `W` windows.
+The only caller of the tokenizer. A *piece* is a token of the encoder; a *word* is what the heads label, see
+`documents.word_spans`, with its character offsets. Letters: `N` words, `T` pieces, `W` windows.
 """
 
 from __future__ import annotations
