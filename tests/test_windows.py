@@ -107,6 +107,14 @@ def test_sentences_lines_and_gaps() -> None:
         ("Filed with the FDA. The NDA. A U.S. Patent", ["Filed with the FDA.", "The NDA.", "A U.S. Patent"]),
         ("\n One\n\n\n two 3.5 mg. \r\n", ["One", "two 3.5 mg."]),
         ('He said "so." Then (yes.) Now', ['He said "so."', "Then (yes.)", "Now"]),
+        (
+            'It is. "We are glad," said Lee. He left. (Nasdaq: X) rose. “Good.” Yes.',
+            ["It is.", '"We are glad," said Lee.', "He left.", "(Nasdaq: X) rose.", "“Good.”", "Yes."],
+        ),
+        (
+            "In May. For hepatitis B. By John A. Lee at 8 a.m. EDT.",
+            ["In May.", "For hepatitis B.", "By John A. Lee at 8 a.m. EDT."],
+        ),
         (" ", []),
         ("", []),
     ],

@@ -362,7 +362,8 @@ def match(predicted: Spans, gold: Spans) -> np.ndarray:
 
 def _running_sum(values: Tensor) -> Tensor:
     """[N, H] in double precision, in which the sums of a text of any length keep their differences."""
-    return values.cumsum(0, dtype=torch.float64)
+    double = torch.float32 if values.device.type == "mps" else torch.float64  # Apple's GPUs have no doubles
+    return values.cumsum(0, dtype=double)
 
 
 def _segment_logsumexp(values: Tensor, segments: Tensor, count: int) -> Tensor:
