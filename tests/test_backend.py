@@ -62,7 +62,7 @@ def backend(folder: Path) -> Backend:
 
 
 def client(backend: Backend, token: str = "") -> TestClient:
-    return TestClient(application(backend, token), raise_server_exceptions=False)
+    return TestClient(application(backend, token), f"http://{HOST}", raise_server_exceptions=False)
 
 
 # --- the protocol
@@ -142,6 +142,10 @@ def test_an_error_is_json_with_a_message(
     assert message in answer.json()["error"]
 
 
+def test_a_page_that_calls_this_machine_by_its_own_name_is_not_answered(backend: Backend) -> None:
+    assert client(backend).get("/health", headers={"host": "evil.example"}).status_code == 400
+
+
 def test_what_nobody_thought_of_is_json_too(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "served", None)
     answer = client(backend).get("/health")
@@ -215,12 +219,24 @@ def test_a_project_replaces_and_adds_releases_and_all_have_a_split(config: Path)
     ]
     second = task_from_document(replace(old[0], split=None), SCHEMA)
     second["annotations"] = [{**second["annotations"][0], "completed_by": number} for number in (1, 2)]
-    found = {d.id: d for d in training_documents(load_config(config), SCHEMA, [*tasks, second])}
+    found = {d.id: d for d in training_documents(load_config(config), SCHEMA, [*tasks, second], {})}
     assert found[held_out.id] == replace(corrected, split="validation")
     assert found["acme"].split == "train"
     both = {f"{old[0].id}@{number}" for number in (1, 2)}
     assert found.keys() == {d.id for d in old[1:]} | {"acme"} | both
     assert {found[id_].split for id_ in both} == {old[0].split}
+
+
+def test_a_release_keeps_the_split_of_the_run_before_and_a_text_is_there_once(config: Path) -> None:
+    old = read_documents(load_config(config).data, SCHEMA)
+    held_out = next(document for document in old if document.split == "validation")
+    renamed = replace(held_out, id="renamed", group="", split=None)
+    tasks = [task_from_document(replace(d, split=None), SCHEMA) for d in (acme(), renamed)]
+    for split in ("validation", "test"):
+        found = {d.id: d for d in training_documents(load_config(config), SCHEMA, tasks, {"acme": split})}
+        assert found["acme"].split == split
+        assert found["renamed"].split == "validation"
+        assert found.keys() == {d.id for d in old} - {held_out.id} | {"acme", "renamed"}
 
 
 def test_training_starts_on_demand_and_a_better_model_is_served(

@@ -26,12 +26,14 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from .dataset import read_documents
-from .documents import Document, write_jsonl
+from .documents import Document, read_jsonl, write_jsonl
 from .evaluation import evaluate
 from .labelstudio import missing_controls, read_export
 from .pipeline import load
@@ -207,16 +209,19 @@ class Backend:
         """Train, and serve the new model if its score on validation is higher; says how it ended."""
         config = load_config(retraining.config)
         schema = Schema.from_yaml(config.schema)
-        documents = training_documents(config, schema, retraining.fetch(project))
         retraining.folder.mkdir(parents=True, exist_ok=True)
+        last = max(retraining.folder.glob("*.jsonl"), default=None)
+        splits = {document.id: document.split for document in read_jsonl(last)} if last else {}
+        documents = training_documents(config, schema, retraining.fetch(project), splits)
+        held_out = [document for document in documents if document.split == "validation"]
+        # A copy of the served model, so that annotators need not wait.
+        before = score(Served.load(self.served.name, self.device).extract, held_out)
         output = retraining.folder / time.strftime("%Y%m%d-%H%M%S")
         data = output.with_suffix(".jsonl")
         write_jsonl(documents, data)
         self._call(retraining, data, output)
-        held_out = [document for document in documents if document.split == "validation"]
         new = Served.load(output, self.device)
-        # Its own copy of the served model, so that annotators need not wait.
-        before, after = (score(extract, held_out) for extract in (load(self.served.name), new.extract))
+        after = score(new.extract, held_out)
         figures = f"{after:.3f} against {before:.3f} on {len(held_out)} validation documents"
         if after <= before:
             return f"{output} is not better, {figures}"
@@ -242,25 +247,32 @@ class Backend:
             raise BackendError(f"training ended with {code} ({last}); its log is {file}")
 
 
-def training_documents(config: TrainingConfig, schema: Schema, tasks: Sequence[Any]) -> list[Document]:
+def training_documents(
+    config: TrainingConfig, schema: Schema, tasks: Sequence[Any], splits: Mapping[str, str | None]
+) -> list[Document]:
     """The configuration's data with the annotations of a project, each with a split.
 
-    A release of the project replaces the one of its id and keeps its split; a new one gets a split as
+    A release of the project replaces the one of its id or text and keeps its split; the others get one as
     `assign_splits` draws it.
+
+    Args:
+        splits: id -> split of the run before, so that no run is judged on what an earlier one was trained on.
 
     Raises:
         ValueError: the data or the export cannot be read whole, or documents of one text have two splits.
     """
-    old = {document.id: document for document in read_documents(config.data, schema)}
+    old = read_documents(config.data, schema)
     documents, report = read_export(tasks, schema)
     report.check()
+    # Several annotators of one release share its id as their group.
+    known = {document.id: document.split for document in old} | {document.text: document.split for document in old}
     new = []
     for document in documents:
-        # Several annotators of one release share its id as their group.
-        replaced = [old[id_] for id_ in (document.id, document.group) if id_ in old]
-        new.append(replace(document, split=document.split or next((d.split for d in replaced), None)))
-    gone = {id_ for document in documents for id_ in (document.id, document.group)}
-    return assign_splits([*(d for d in old.values() if d.id not in gone), *new])
+        kept = (known.get(key) for key in (document.id, document.group, document.text))
+        new.append(replace(document, split=next(filter(None, kept), document.split)))
+    ids, texts = {key for d in documents for key in (d.id, d.group)}, {d.text for d in documents}
+    whole = [*(d for d in old if d.id not in ids and d.text not in texts), *new]
+    return assign_splits([replace(d, split=d.split or splits.get(d.id)) for d in whole])
 
 
 def score(extract: Any, documents: Sequence[Document]) -> float:
@@ -330,7 +342,9 @@ def application(backend: Backend, token: str = "") -> Starlette:
         Route("/webhook", partial(respond, backend.webhook), methods=["POST"]),
     ]
     handlers = {HTTPException: refused, Exception: refused}
-    return Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    # A web page whose host name was made to point to this machine is not answered.
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+    return Starlette(routes=routes, middleware=[hosts], exception_handlers=handlers, lifespan=lifespan)
 
 
 async def _body(request: Request) -> Mapping[str, Any]:

@@ -192,20 +192,25 @@ class Studio:
         Raises:
             StudioError: the server cannot reach the backend, or the backend refuses the project.
         """
-        if any(known.url == url for known in self._try(lambda: list(self.client.ml.list(project=project.id)))):
-            return
-        hook = f"{url.rstrip('/')}/webhook"
-        hooks = self._try(lambda: list(self.client.webhooks.list(project=str(project.id))))
-        if token and not any(known.url == hook for known in hooks):
-            # The server makes the webhook by itself where there is none of this address, but without the token.
-            header = {"Authorization": f"Token {token}"}
-            self._try(lambda: self.client.webhooks.create(project=project.id, url=hook, headers=header))
-        basic = {"auth_method": "BASIC_AUTH", "basic_auth_user": USER, "basic_auth_pass": token} if token else {}
-        self._try(
-            lambda: self.client.ml.create(url=url, project=project.id, title=BACKEND, is_interactive=False, **basic)
-        )
+        self._try(lambda: self._attach(project, url.rstrip("/"), token))
+
+    def _attach(self, project: Any, url: str, token: str) -> None:
+        hook, header = f"{url}/webhook", {"Authorization": f"Token {token}"} if token else {}
+        hooks = [known for known in self.client.webhooks.list(project=str(project.id)) if known.url == hook]
+        # The server makes the webhook by itself where there is none of this address, but without the token.
+        if hooks:
+            self.client.webhooks.update(hooks[0].id, url=hook, headers=header)
+        elif token:
+            self.client.webhooks.create(project=project.id, url=hook, headers=header)
+        basic = {"auth_method": "BASIC_AUTH", "basic_auth_user": USER, "basic_auth_pass": token}
+        how: dict[str, Any] = basic if token else {"auth_method": "NONE"}
+        known = [one for one in self.client.ml.list(project=project.id) if one.url.rstrip("/") == url]
+        if known:
+            self.client.ml.update(known[0].id, url=url, project=project.id, title=BACKEND, **how)
+        else:
+            self.client.ml.create(url=url, project=project.id, title=BACKEND, is_interactive=False, **how)
         # Only the backend that a project names here is asked.
-        self._try(lambda: self.client.projects.update(project.id, model_version=BACKEND))
+        self.client.projects.update(project.id, model_version=BACKEND)
 
 
 def _for_import(task: Mapping[str, Any]) -> dict[str, Any]:
