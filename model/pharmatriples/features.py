@@ -94,7 +94,7 @@ class Variations:
 
     Names are arbitrary: what tells a drug from a target is the words around it, and a model that meets the same few
     hundred names in every epoch learns those instead. Three things change, inside mentions only: code names
-    (`TRX-4410`) are drawn anew, with or without a hyphen; three in four symbols (`CD19`, `PD-L1`) get other letters and
+    (`TRX-4410`) are drawn anew, with or without a hyphen; half of the symbols (`CD19`, `PD-L1`) get other letters and
     digits in the places that another symbol of their type has them in; and a quarter of the other names are swapped
     for one of their type from another document (mention replacement, as in Dai and Adel 2020, section 3), where all
     mentions are worded alike.
@@ -127,7 +127,7 @@ class Variations:
             return codes.setdefault(match.group(), letters + hyphen + number + suffix)
 
         def symbol(shapes: Sequence[str], match: re.Match[str]) -> str:
-            if not shapes or random.random() < 0.25:
+            if not shapes or random.random() < 0.5:
                 return codes.setdefault(match.group(), match.group())
             signs = {"A": string.ascii_uppercase, "1": string.digits[1:], "-": "-"}
             return codes.setdefault(match.group(), "".join(random.choice(signs[c]) for c in random.choice(shapes)))
