@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from pharmatriples.annotators import POLICIES, policy
 from pharmatriples.dataset import read_documents, to_dataset, write_dataset
+from pharmatriples.documents import Document
 from pharmatriples.import_report import ImportReport
 from pharmatriples.schema import Schema
 from pharmatriples.splits import assign_splits, leaks
@@ -40,8 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         schema = Schema.from_yaml(options.schema)
         chosen = policy(options.policy, schema)
-        read = [document for path in options.inputs for document in read_documents(path, schema, None, tell, chosen)]
-        documents = assign_splits(read, options.seed)
+        read: dict[str, Document] = {}
+        places: dict[str, str] = {}
+        for path in options.inputs:
+            for document in read_documents(path, schema, None, tell, chosen):
+                if document.id in read:
+                    raise ValueError(
+                        f"{path}: release {document.id!r} is also in {places[document.id]}; leave one of them out, or "
+                        "import both into one Label Studio project, whose export tells the annotators apart"
+                    )
+                read[document.id], places[document.id] = document, path
+        documents = assign_splits(list(read.values()), options.seed)
         dataset, report = to_dataset(documents, schema)
         write_dataset(dataset, schema, options.output)
     except (ValueError, OSError) as error:

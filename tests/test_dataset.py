@@ -376,3 +376,11 @@ def test_convert_goes_on_or_fails_where_an_item_is_refused(tmp_path: Path) -> No
     assert not (tmp_path / "made").exists()
     done = convert(*options)
     assert (done.returncode, "UNKNOWN" in done.stdout) == (0, True), done.stderr
+
+
+def test_convert_names_the_files_that_hold_one_release(tmp_path: Path) -> None:
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(SCHEMA.to_dict(), sort_keys=False))
+    export, lines = write("json", [DOCUMENT], tmp_path), write("jsonl", [DOCUMENT], tmp_path)
+    done = convert(export, lines, "-o", tmp_path / "made", "--schema", tmp_path / "schema.yaml")
+    assert done.returncode == 2
+    assert f"{lines}: release 'r1' is also in {export}" in done.stderr
