@@ -57,7 +57,7 @@ def test_the_guarantees_hold_for_any_text(extract: TriplesPipeline, text: str) -
 def test_the_tiny_model_marks_something(extract: TriplesPipeline) -> None:
     """Else the other tests of this file would show nothing."""
     results = extract(TEXTS)
-    assert sum(len(r["entities"]) for r in results) > 50
+    assert sum(len(r["entities"]) for r in results) > 40
     assert sum(len(r["relations"]) for r in results) > 5
 
 
