@@ -87,6 +87,7 @@ def test_a_split_is_set_on_a_copy() -> None:
         ("HS-20089 (anti-B7-H4)", ["HS-20089", "(", "anti", "-", "B7-H4", ")"]),
         ("PD-1/PD-L1 IL-4Rα CD20-targeted", ["PD-1", "/", "PD-L1", "IL-4Rα", "CD20", "-", "targeted"]),
         ("PD-1xCTLA-4 ANTI-CD3 CD3-CD20", ["PD-1", "x", "CTLA-4", "ANTI", "-", "CD3", "CD3", "-", "CD20"]),
+        ("EGFRxB7-H3 PD-L1x4-1BB HS\u20111", ["EGFR", "x", "B7-H3", "PD-L1", "x", "4", "-", "1BB", "HS\u20111"]),
         ("PD-1抗 10-20 2026-08", ["PD-1", "抗", "10", "-", "20", "2026", "-", "08"]),
         ("a_b\r\nÄ2 🧬", ["a", "_", "b", "Ä2", "🧬"]),
         ("恒瑞HR1号", ["恒", "瑞", "HR1", "号"]),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pharmatriples.layout import GAPS
+from pharmatriples.layout import GAPS, sentence_spans
 from pharmatriples.windows import SHAPES, Windower
 from tiny import tiny_tokenizer
 
@@ -100,9 +100,27 @@ def test_sentences_lines_and_gaps() -> None:
     assert encoded.lines.tolist()[-1] == 2
 
 
-def test_a_name_in_capitals_ends_a_sentence_and_an_abbreviation_does_not() -> None:
-    encoded = WINDOWER.encode("Acme Corp. filed with the U.S. FDA. The NDA. Yes")
-    assert encoded.sentences.tolist() == [0] * 12 + [1] * 3 + [2]
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("Acme Inc. said so. It is true!  Yes.", ["Acme Inc. said so.", "It is true!", "Yes."]),
+        ("Filed with the FDA. The NDA. A U.S. Patent", ["Filed with the FDA.", "The NDA.", "A U.S. Patent"]),
+        ("\n One\n\n\n two 3.5 mg. \r\n", ["One", "two 3.5 mg."]),
+        ('He said "so." Then (yes.) Now', ['He said "so."', "Then (yes.)", "Now"]),
+        (
+            'It is. "We are glad," said Lee. He left. (Nasdaq: X) rose. “Good.” Yes.',
+            ["It is.", '"We are glad," said Lee.', "He left.", "(Nasdaq: X) rose.", "“Good.”", "Yes."],
+        ),
+        (
+            "In May. For hepatitis B. By John A. Lee at 8 a.m. EDT.",
+            ["In May.", "For hepatitis B.", "By John A. Lee at 8 a.m. EDT."],
+        ),
+        (" ", []),
+        ("", []),
+    ],
+)
+def test_sentences(text: str, sentences: list[str]) -> None:
+    assert [text[start:end] for start, end in sentence_spans(text)] == sentences
 
 
 def test_the_encoder_sees_where_a_line_ends() -> None:

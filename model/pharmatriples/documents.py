@@ -19,15 +19,15 @@ from typing import Any, TextIO
 from .schema import Schema
 
 SPLITS = ("train", "validation", "test")
-# A word is a run of letters and digits, one ideograph or kana, or one other sign. An x between two names in capitals
-# (EGFRxHER3) is a word by itself: each name can be a mention. A code is a word with its hyphens (B7-H4, HS-20089, but
-# CD20 in anti-CD20 or CD20-targeted), so that none is marked in part.
+# A word is a run of letters and digits, one ideograph or kana, or one other sign. An x between two names (EGFRxHER3)
+# is a word by itself: each name can be a mention. A code in capitals is a word with its hyphens (B7-H4, HS-20089, but
+# CD20 in anti-CD20 and CD20-targeted), so that it is not marked in part.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _LETTER = rf"(?:[^\W_{_CJK}][\u0300-\u036f]*)"  # or digit, with the marks that combine with it
-_SPLIT = r"x[A-Z]{2}"
+_SPLIT = r"x(?=[A-Z][A-Z0-9]|\d-\d)"
 _TAIL = rf"(?:(?!{_SPLIT}){_LETTER})"
-_HYPHENATED = rf"(?!ANTI-)(?=[A-Z0-9]*[A-Z])[A-Z0-9]+(?:-[A-Z]?[0-9]{_TAIL}*)+(?!{_TAIL})"
-_WORD = re.compile(rf"{_HYPHENATED}|[{_CJK}]|x(?=[A-Z]{{2}})|{_LETTER}+?(?=x[A-Z]{{2}})|{_LETTER}+|[^\w\s]|_")
+_HYPHENATED = rf"(?!ANTI-)(?=[A-Z0-9]*[A-Z])[A-Z0-9]+(?:[-\u2010\u2011][A-Z]?[0-9]{_TAIL}*)+(?!{_TAIL})"
+_WORD = re.compile(rf"{_HYPHENATED}|[{_CJK}]|{_SPLIT}|{_LETTER}+?(?={_SPLIT})|{_LETTER}+|[^\w\s]|_")
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:

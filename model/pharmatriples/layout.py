@@ -1,4 +1,4 @@
-"""Where the lines and sentences of a text are, for the features of the model."""
+"""Where the lines and sentences of a text are: for the features of the model and for the evidence of a record."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import re
 
 import numpy as np
 
+from .documents import word_spans
+
 GAPS = ("none", "blank", "line", "paragraph")
 _BREAK = re.compile(r"\r\n|\r|\n")
 _ITEM = re.compile(r"\s*([-–—•*·]|\(?\w{1,3}[.)])\s")  # the beginning of a list item
 _COLUMN = 120  # characters of the longest line of a text that is taken to be wrapped
 _CLOSING = "\"'”’)]"
-# The word before a full stop that ends no sentence: Inc., Ltd., Dr., U.S., Corp.; but FDA. and NDA. do end one.
-_ABBREVIATION = re.compile(r"[A-Z]|[A-Z][a-z]{1,2}|Corp|Prof|Sept")
+_OPENING = "\"'“‘(["
+# Before a full stop that ends no sentence. One letter is of this kind after another (U.S., a.m.) and in a name (John A.
+# Smith), but not in `hepatitis B.`
+_ABBREVIATION = re.compile(
+    "Inc|Ltd|Co|Corp|Dr|Mr|Mrs|Ms|Prof|No|Nos|St|vs|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec"
+)
 
 
 def line_spans(text: str) -> list[tuple[int, int]]:
@@ -42,20 +48,34 @@ def word_layout(text: str, offsets: np.ndarray, lines: np.ndarray) -> tuple[np.n
     sentence = last_end = 0
     last_line = -1
     ended = False  # a full stop stands between the last word of letters and here
-    before = ""  # that last word
+    earlier = before = ""  # the last two such words
     for i, ((start, end), line) in enumerate(zip(offsets.tolist(), lines.tolist(), strict=True)):
         between, word = text[last_end:start], text[start:end]
         if line != last_line:
             gaps[i] = 3 if len(_BREAK.findall(between)) > 1 else 2
         else:
             gaps[i] = int(bool(between))
-        if i and (line != last_line or (ended and between and (word[0].isupper() or word[0].isdigit()))):
+        first = text[end : end + 1] if word in _OPENING else word[0]
+        if i and (line != last_line or (ended and between and (first.isupper() or first.isdigit()))):
             sentence += 1
             ended = False
         if word in ".!?":
-            ended = word != "." or _ABBREVIATION.fullmatch(before) is None
+            initial = (
+                len(before) == 1 and before.isalpha() and (earlier.istitle() or text[start - 2 : start - 1] == ".")
+            )
+            ended = word != "." or not (initial or _ABBREVIATION.fullmatch(before))
         elif word not in _CLOSING:
-            ended, before = False, word
+            ended, earlier, before = False, before, word
         sentences[i] = sentence
         last_end, last_line = end, line
     return gaps, sentences
+
+
+def sentence_spans(text: str) -> np.ndarray:
+    """[S, 2] code points of the sentences, from the first word of each to its last."""
+    offsets: np.ndarray = np.array(word_spans(text), dtype=np.int64).reshape(-1, 2)
+    if not len(offsets):
+        return offsets
+    lines = np.searchsorted([start for start, _ in line_spans(text)], offsets[:, 0], side="right") - 1
+    first = np.flatnonzero(np.diff(word_layout(text, offsets, lines)[1], prepend=-1))
+    return np.stack([offsets[first, 0], offsets[np.append(first[1:], len(offsets)) - 1, 1]], axis=1)

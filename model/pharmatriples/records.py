@@ -6,18 +6,17 @@ The one module that knows the names of the drug-events schema. A document of ano
 from __future__ import annotations
 
 import math
-import re
-from bisect import bisect, bisect_left
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from .documents import Document, Entity, Mention, Relation
+from .layout import sentence_spans
 
 EVENT, DRUG = "EVENT", "DRUG"
 EVENT_TYPE, STATUS = "event_type", "status"
-# A sentence ends at a line break, or at . ! ? and closing marks before a blank and a capital, digit or opening mark.
-_ABBREVIATIONS = "".join(rf"(?<!\b{a}\.)" for a in (r"U\.S", "Inc", "Ltd", "Co", "Corp", "Dr", "No"))
-_SENTENCE_END = re.compile(rf"[\r\n]+|(?<=[.!?]){_ABBREVIATIONS}[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])")
 
 
 def record_tuples(document: Document) -> list[tuple[str | None, str, str, str | None]]:
@@ -117,16 +116,11 @@ class _Sentences:
 
     def __init__(self, text: str):
         self.text = text
-        cuts = [match.span() for match in _SENTENCE_END.finditer(text)]
-        self.starts = [0, *(end for _, end in cuts)]
-        self.ends = [*(start for start, _ in cuts), len(text)]
+        self.spans = sentence_spans(text)
 
     def around(self, mentions: Sequence[Mention]) -> dict[str, Any]:
         """The whole sentences from the first of the mentions to the last."""
-        first = bisect(self.starts, min(m.start for m in mentions)) - 1
-        start = self.starts[first]
-        stop = self.ends[bisect_left(self.ends, max(m.end for m in mentions))]
-        stretch = self.text[start:stop]
-        start += len(stretch) - len(stretch.lstrip())
-        stop -= len(stretch) - len(stretch.rstrip())
-        return {"start": start, "end": stop, "text": self.text[start:stop]}
+        first = np.searchsorted(self.spans[:, 1], min(m.start for m in mentions), side="right")
+        last = np.searchsorted(self.spans[:, 0], max(m.end for m in mentions), side="left") - 1
+        start, end = int(self.spans[first, 0]), int(self.spans[last, 1])
+        return {"start": start, "end": end, "text": self.text[start:end]}
