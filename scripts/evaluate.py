@@ -11,8 +11,8 @@ from typing import Any
 
 from pharmatriples import load
 from pharmatriples.dataset import read_documents
-from pharmatriples.documents import Document
 from pharmatriples.evaluation import evaluate, replace_block
+from pharmatriples.pipeline import annotate
 from rich.console import Console
 from rich.progress import track
 
@@ -35,18 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         extract: Any = load(options.model, device=options.device)
         schema = extract.model.schema
         gold = read_documents(options.data, schema, options.split, report=lambda found: print(found, file=sys.stderr))
-        results = track(
-            extract(document.text for document in gold),
-            "Reading",
-            len(gold),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        predicted = [
-            Document.from_dict({**result, "id": document.id, "text": document.text})
-            for document, result in zip(gold, results, strict=True)
-        ]
-        scores = evaluate(gold, predicted, schema)
+        found = annotate(extract, gold)
+        predicted = track(found, "Reading", len(gold), console=Console(stderr=True), transient=True)
+        scores = evaluate(gold, list(predicted), schema)
         print(scores.table())
         if options.json:
             options.json.write_text(json.dumps(scores.to_dict(), indent=1) + "\n", encoding="utf-8")

@@ -36,7 +36,7 @@ from .dataset import read_documents
 from .documents import Document, read_jsonl, write_jsonl
 from .evaluation import evaluate
 from .labelstudio import missing_controls, read_export
-from .pipeline import load
+from .pipeline import annotate, load
 from .preannotation import model_version, predictions
 from .schema import Schema
 from .splits import assign_splits
@@ -277,13 +277,7 @@ def training_documents(
 
 def score(extract: Any, documents: Sequence[Document]) -> float:
     """The mean F1 of mentions, relations and records on annotated documents: what training chooses its epoch by."""
-    results = extract([document.text for document in documents])
-    predicted = [
-        Document.from_dict({**result, "id": document.id, "text": document.text})
-        for document, result in zip(documents, results, strict=True)
-    ]
-    f1 = evaluate(documents, predicted, extract.model.schema).flat()
-    return (f1["mentions_f1"] + f1["relations_f1"] + f1["records_f1"]) / 3
+    return evaluate(documents, list(annotate(extract, documents)), extract.model.schema).score
 
 
 def _text(task: Any) -> str | None:

@@ -151,8 +151,13 @@ class Scores:
             "attributes": {name: by_value.to_dict() for name, by_value in self.attributes.items()},
         }
 
+    @property
+    def score(self) -> float:
+        """The mean F1 of mentions, relations and records: what checkpoints and models are chosen by."""
+        return (self.mentions.micro.f1 + self.relations.micro.f1 + self.records.f1) / 3
+
     def flat(self, prefix: str = "") -> dict[str, float]:
-        """The F1 of each part, as `<prefix><part>_f1`: what a Trainer logs and chooses checkpoints by."""
+        """`<prefix>score`, and the F1 of each part as `<prefix><part>_f1`: what a Trainer logs."""
         parts: dict[str, _Rates] = {
             "mentions": self.mentions.micro,
             "mentions_relaxed": self.mentions_relaxed.micro,
@@ -162,7 +167,7 @@ class Scores:
             "relations": self.relations.micro,
             "records": self.records,
         }
-        return {f"{prefix}{name}_f1": rates.f1 for name, rates in parts.items()}
+        return {f"{prefix}score": self.score} | {f"{prefix}{name}_f1": rates.f1 for name, rates in parts.items()}
 
     def rows(self) -> Iterator[tuple[str, bool, Counts | BCubed]]:
         """(name, whether it is a part of the row above that is none, figure), in reading order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,12 @@ def result(document: Document) -> dict[str, Any]:
         "relations": [{"type": r.type, "head": r.head, "tail": r.tail, "score": r.score} for r in document.relations],
         "records": records(document),
     }
+
+
+def annotate(extract: Any, documents: Sequence[Document]) -> Iterator[Document]:
+    """What a pipeline finds in the texts of documents, under their ids: to be compared with them."""
+    for document, found in zip(documents, extract(document.text for document in documents), strict=True):
+        yield Document.from_dict({**found, "id": document.id, "text": document.text})
 
 
 def load(
