@@ -20,8 +20,8 @@ LAYERS = (
     {"modeling"},
     {"features", "records", "evaluation", "page", "tables", "ranking"},
     {"training", "differences"},
-    {"pipeline", "agreement", "preannotation"},
-    {"cli", "suspects", "backend", "annotators"},
+    {"pipeline", "agreement", "preannotation", "stock"},
+    {"cli", "suspects", "backend", "annotators", "bench"},
     {"__init__", "__main__"},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

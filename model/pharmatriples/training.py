@@ -236,7 +236,6 @@ class TriplesTrainer(Trainer):
         model: Any = self.model
         documents: Any = self.eval_dataset
         metrics = evaluate_model(model, self.windower, documents).flat("eval_")
-        metrics["eval_score"] = sum(metrics[f"eval_{name}_f1"] for name in ("mentions", "relations", "records")) / 3
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -267,12 +266,12 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     if output.exists() and not overwrite:
         raise TrainingError(f"{output} exists; choose another output_dir, or replace it with --overwrite")
     keep_freed_memory()
-    schema, documents = _read(config)
+    schema, documents = read_splits(config)
     set_seed(config.seed)
     model, windower = new_model(config, schema)
     examples = Examples(documents["train"], windower, schema)
     report_alignment(examples.plain)
-    record = _record(config, schema, documents)
+    record = run_record(config, schema, documents)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and fast_bf16())
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if config.batch_size % world:
@@ -307,25 +306,25 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
         eval_dataset=documents["validation"],
         data_collator=Collator(windower, config.token_budget),
     )
-    checkpoint = _prepare(partial, record, resume) if trainer.is_world_process_zero() else None
+    checkpoint = prepare(partial, record, resume) if trainer.is_world_process_zero() else None
     if world > 1:
         checkpoint = _broadcast(checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
     metrics = trainer.evaluate()
     if trainer.is_world_process_zero():
         record |= {"precision": "bf16" if bf16 else "fp32", "validation": metrics}
-        _finish(trainer.model, windower, partial, output, record)
+        finish(trainer.model, windower.tokenizer, partial, output, record)
     return metrics
 
 
 def is_current(config: TrainingConfig) -> bool:
     """Whether `output_dir` holds a model of this configuration and of the data as they are now."""
-    schema, documents = _read(config)
+    schema, documents = read_splits(config)
     try:
         found = json.loads((Path(config.output_dir) / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return all(found.get(key) == value for key, value in _record(config, schema, documents).items())
+    return all(found.get(key) == value for key, value in run_record(config, schema, documents).items())
 
 
 def keep_freed_memory() -> None:
@@ -338,12 +337,13 @@ def keep_freed_memory() -> None:
         libc.mallopt(option, value)
 
 
-def _read(config: TrainingConfig) -> tuple[Schema, dict[str, list[Document]]]:
+def read_splits(config: TrainingConfig) -> tuple[Schema, dict[str, list[Document]]]:
+    """The schema of a run, and its documents of the splits train and validation."""
     schema = Schema.from_yaml(config.schema)
     return schema, {split: read_documents(config.data, schema, split=split) for split in ("train", "validation")}
 
 
-def _record(config: TrainingConfig, schema: Schema, documents: Mapping[str, Sequence[Document]]) -> dict[str, Any]:
+def run_record(config: TrainingConfig, schema: Schema, documents: Mapping[str, Sequence[Document]]) -> dict[str, Any]:
     """What makes two runs the same, for training.json."""
     lines = (json.dumps(d.to_dict(), sort_keys=True) for split in documents.values() for d in split)
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -361,7 +361,7 @@ def report_alignment(examples: Sequence[Example]) -> None:
             print(f"{len(names)} mentions {what}: {'; '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
 
 
-def _prepare(partial: Path, record: Mapping[str, Any], resume: bool) -> str | None:
+def prepare(partial: Path, record: Mapping[str, Any], resume: bool) -> str | None:
     """Make the folder of the run ready; the checkpoint to go on from, or None."""
     if resume and partial.exists():
         try:
@@ -381,12 +381,12 @@ def _prepare(partial: Path, record: Mapping[str, Any], resume: bool) -> str | No
     return None
 
 
-def _finish(model: Any, windower: Windower, partial: Path, output: Path, record: Mapping[str, Any]) -> None:
+def finish(model: Any, tokenizer: Any, partial: Path, output: Path, record: Mapping[str, Any]) -> None:
     """Write the finished model beside the run and move it to its place in one step."""
     finished = partial / "model"
     shutil.rmtree(finished, ignore_errors=True)
     model.save_pretrained(finished)
-    windower.tokenizer.save_pretrained(finished)
+    tokenizer.save_pretrained(finished)
     (finished / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if output.exists():
         shutil.rmtree(output)

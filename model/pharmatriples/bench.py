@@ -1,0 +1,407 @@
+"""The bench: configurations trained over several seeds, scored on several sets of documents, in one table.
+
+A run, one configuration with one seed, is trained in a process of its own. Beside its model stand the counts of every
+document that it was scored on: from these alone come the means over the seeds, their spread, and the intervals, by
+bootstrap over the documents (Efron and Tibshirani 1993): what other releases of the kind would have given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import torch
+
+from .dataset import read_documents
+from .documents import Document
+from .evaluation import Counts, Scores, evaluate
+from .pipeline import annotate, load
+from .schema import Schema
+from .stock import annotate as annotate_by_stock
+from .stock import recipe
+from .stock import train as train_stock
+from .training import RECORD, TrainingConfig, is_current, load_config, train
+
+RESAMPLES = 1000
+STOCK = "stock"
+SCORE = ("mentions", "relations", "records")  # whose mean chooses checkpoints: see `Scores.score`
+
+
+class BenchError(ValueError):
+    """An experiment that cannot be made; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A configuration under test, and so a row of the table.
+
+    Attributes:
+        name: of its row and of its runs' folders.
+        asked: how it was asked for.
+        stock: whether it is the stock recipe on the data and the encoder of `config`.
+    """
+
+    name: str
+    asked: str
+    config: TrainingConfig
+    stock: bool = False
+
+
+def entry(text: str) -> Entry:
+    """The entry that `[NAME=]FILE.yaml[,key=value ...]` asks for; without a name it has the file's.
+
+    Raises:
+        BenchError: the name is no file name.
+        TrainingError: the configuration cannot be read.
+    """
+    first, *overrides = text.split(",")
+    name, _, file = first.rpartition("=")
+    name = name or Path(file).stem
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise BenchError(f"{text!r}: the name {name!r} must be of letters, digits, '.', '-' and '_'")
+    return Entry(name, text, load_config(file, overrides))
+
+
+def stock_entry(config: TrainingConfig) -> Entry:
+    """The stock recipe on the data and the encoder of a configuration."""
+    return Entry(STOCK, "the stock recipe", recipe(config), stock=True)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of an entry.
+
+    Attributes:
+        config: with the seed and the output of this run.
+        sets: name -> file and split of what is scored beside the validation and test splits of the run's own data.
+    """
+
+    entry: Entry
+    config: TrainingConfig
+    sets: Mapping[str, tuple[str, str | None]]
+
+    @property
+    def name(self) -> str:
+        return Path(self.config.output_dir).name
+
+    def file(self, suffix: str) -> Path:
+        """`.json`: its counts; `.log`: what its training printed."""
+        return Path(f"{self.config.output_dir}{suffix}")
+
+    def documents(self) -> dict[str, list[Document]]:
+        """The annotated documents of each set."""
+        own = _documents(self.config.data, self.config.schema)
+        found = {split: [d for d in own if d.split == split] for split in ("validation", "test")}
+        for name, (file, split) in self.sets.items():
+            found[name] = [d for d in _documents(file, self.config.schema) if split in (None, d.split)]
+            if not found[name]:
+                raise BenchError(f"{name}: {file} has no documents of the split {split!r}")
+        return {name: documents for name, documents in found.items() if documents}
+
+    def counts(self) -> dict[str, dict[str, dict[str, list[int]]]]:
+        """Set -> document id -> figure -> true positives, false positives, false negatives, of what is up to date."""
+        if not is_current(self.config):
+            return {}
+        try:
+            kept = json.loads(self.file(".json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            kept = {}
+        keys = {name: self._key(documents) for name, documents in self.documents().items()}
+        return {name: kept[name]["documents"] for name, key in keys.items() if kept.get(name, {}).get("key") == key}
+
+    def finished(self) -> bool:
+        return self.counts().keys() == self.documents().keys()
+
+    def perform(self) -> None:
+        """Train, or go on, and score: only what is not up to date."""
+        if not is_current(self.config):
+            if self.entry.stock:
+                train_stock(self.config, resume=True)
+            else:
+                train(self.config, resume=True, overwrite=True)
+        counts = self.counts()
+        schema = Schema.from_yaml(self.config.schema)
+        extract = None if self.entry.stock else load(self.config.output_dir)
+        kept = {}
+        for name, documents in self.documents().items():
+            if name not in counts:
+                predicted = annotate(extract, documents) if extract else annotate_by_stock(self.config, documents)
+                pairs = zip(documents, predicted, strict=True)
+                counts[name] = {
+                    g.id: {figure: [c.tp, c.fp, c.fn] for figure, c in figures(evaluate([g], [p], schema)).items()}
+                    for g, p in pairs
+                }
+            kept[name] = {"key": self._key(documents), "documents": counts[name]}
+        part = self.file(".json.part")
+        part.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+        os.replace(part, self.file(".json"))
+
+    def _key(self, documents: Sequence[Document]) -> str:
+        """What tells whether counts are those of this model and these documents."""
+        digest = hashlib.sha256((Path(self.config.output_dir) / RECORD).read_bytes())
+        for document in documents:
+            digest.update(json.dumps(document.to_dict(), sort_keys=True).encode())
+        return digest.hexdigest()
+
+
+@cache
+def _documents(file: str, schema: str) -> list[Document]:
+    return read_documents(file, Schema.from_yaml(schema))
+
+
+def figures(scores: Scores) -> dict[str, Counts]:
+    """Figure -> counts; `mentions/TYPE` and `relations/TYPE` are parts."""
+    return {
+        "mentions": scores.mentions.micro,
+        **{f"mentions/{type_}": counts for type_, counts in scores.mentions.labels.items()},
+        **{name: by_value.micro for name, by_value in scores.attributes.items()},
+        "relations": scores.relations.micro,
+        **{f"relations/{type_}": counts for type_, counts in scores.relations.labels.items()},
+        "records": scores.records,
+    }
+
+
+def columns(schema: Schema) -> list[str]:
+    """The figures that a table shows."""
+    attributes = dict.fromkeys(name for own in schema.attributes.values() for name in own)
+    return [
+        "mentions",
+        *(f"mentions/{type_}" for type_ in schema.attributes),
+        *attributes,
+        "relations",
+        "records",
+        "score",
+    ]
+
+
+# --- running
+
+
+def perform(runs: Sequence[Run], jobs: int, say: Callable[[str], object] = print) -> list[Run]:
+    """Perform what is not finished, `jobs` runs at once, which share the threads; returns the runs that failed.
+
+    Each run is a process of its own, which ends with this one; what it prints stands in its log.
+    """
+    waiting = [run for run in runs if not run.finished()]
+    if len(waiting) < len(runs):
+        say(f"{len(runs) - len(waiting)} of {len(runs)} runs are finished")
+    threads = max(1, torch.get_num_threads() // jobs)
+    active: dict[Any, Run] = {}
+    failed = []
+    try:
+        while waiting or active:
+            while waiting and len(active) < jobs:
+                run = waiting.pop(0)
+                run.file(".log").parent.mkdir(parents=True, exist_ok=True)
+                process = get_context("spawn").Process(target=_work, args=(run, threads))
+                process.start()
+                active[process] = run
+                say(f"{run.name}: training; its log is {run.file('.log')}")
+            connection.wait([process.sentinel for process in active])
+            for process in [process for process in active if not process.is_alive()]:
+                run = active.pop(process)
+                say(f"{run.name}: {'failed: ' + _last_line(run) if process.exitcode else 'done'}")
+                if process.exitcode:
+                    failed.append(run)
+    finally:
+        for process in active:
+            process.terminate()
+    return failed
+
+
+def _work(run: Run, threads: int) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
+    with open(run.file(".log"), "wb") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    torch.set_num_threads(threads)
+    try:
+        run.perform()
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+
+
+def _end_with_parent() -> None:
+    """A run must not outlive a bench that was killed: the next one would train into the same folder."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _last_line(run: Run) -> str:
+    return run.file(".log").read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+
+
+# --- tables
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The F1, in [0, 1], of one figure of a row.
+
+    Attributes:
+        seeds: of each seed.
+        low, high: where 95 % of the means over the seeds lie when the documents are drawn anew.
+    """
+
+    seeds: tuple[float, ...]
+    low: float
+    high: float
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.seeds))
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation over the seeds; 0 where there is one."""
+        return float(np.std(self.seeds, ddof=1)) if len(self.seeds) > 1 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        rounded = {name: round(getattr(self, name), 4) for name in ("mean", "deviation", "low", "high")}
+        return {**rounded, "seeds": [round(value, 4) for value in self.seeds]}
+
+    def __str__(self) -> str:
+        spread = f" ± {100 * self.deviation:.1f}" if len(self.seeds) > 1 else ""
+        return f"{100 * self.mean:.1f}{spread} ({100 * self.low:.0f}–{100 * self.high:.0f})"
+
+
+def summarize(runs: Sequence[Mapping[str, Mapping[str, Sequence[int]]]]) -> dict[str, Figure]:
+    """The figures of one set.
+
+    Args:
+        runs: of each seed document id -> figure -> true positives, false positives, false negatives.
+    """
+    ids = list(runs[0])
+    weights = np.random.default_rng(0).multinomial(len(ids), [1 / len(ids)] * len(ids), size=RESAMPLES)  # [B, D]
+    means, drawn = {}, {}
+    for figure in runs[0][ids[0]]:
+        counts = np.array([[run[id_][figure] for id_ in ids] for run in runs])  # [seeds, D, 3]
+        means[figure] = _f1(counts.sum(axis=1))
+        drawn[figure] = _f1(np.einsum("bd,sdc->bsc", weights, counts)).mean(axis=1)
+    for values in (means, drawn):
+        values["score"] = np.mean([values[part] for part in SCORE], axis=0)
+    return {
+        figure: Figure(tuple(values.tolist()), *np.percentile(drawn[figure], [2.5, 97.5]).tolist())
+        for figure, values in means.items()
+    }
+
+
+def _f1(counts: np.ndarray) -> np.ndarray:
+    """[...] of counts [..., 3]; over nothing it is 0."""
+    tp, fp, fn = np.moveaxis(counts, -1, 0)
+    return 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the seeds of an entry gave on one set of documents."""
+
+    set: str
+    documents: int
+    entry: Entry
+    figures: Mapping[str, Figure]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "set": self.set,
+            "documents": self.documents,
+            "name": self.entry.name,
+            "config": self.entry.asked,
+            "figures": {name: figure.to_dict() for name, figure in self.figures.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Entries over seeds, and the sets that they are scored on.
+
+    Attributes:
+        folder: of the runs, `NAME-SEED` each.
+        sets: see `Run`.
+    """
+
+    entries: Sequence[Entry]
+    seeds: Sequence[int]
+    sets: Mapping[str, tuple[str, str | None]]
+    folder: Path = Path("runs/bench")
+
+    def __post_init__(self) -> None:
+        names = [e.name for e in self.entries]
+        for name in names:
+            if names.count(name) > 1:
+                raise BenchError(f"two configurations are named {name!r}; name one: NAME=FILE.yaml,key=value")
+
+    def runs(self) -> list[Run]:
+        """All runs, the first seed of every entry before the second of any."""
+        return [self._run(e, seed) for seed in self.seeds for e in self.entries]
+
+    def _run(self, entry: Entry, seed: int) -> Run:
+        output = str(self.folder / f"{entry.name}-{seed}")
+        return Run(entry, dataclasses.replace(entry.config, seed=seed, output_dir=output), self.sets)
+
+    def rows(self) -> list[Row]:
+        """What the finished runs gave, set by set."""
+        found: dict[str, list[Row]] = {}
+        for e in self.entries:
+            finished = [counts for run in self.runs() if run.entry is e and (counts := run.counts())]
+            for name in finished[0] if finished else ():
+                own = [counts[name] for counts in finished if name in counts]
+                found.setdefault(name, []).append(Row(name, len(own[0]), e, summarize(own)))
+        return [row for rows in found.values() for row in rows]
+
+
+def agreement(path: str | Path) -> dict[str, dict[str, Any]]:
+    """Set -> `label` and `f1` (figure -> per cent) of two annotators, of a file such as benchmarks/agreement.json.
+
+    Raises:
+        BenchError: the file is not of this form.
+    """
+    try:
+        found: dict[str, dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))["sets"]
+        for one in found.values():
+            f"{one['label']:s}", [f"{value:.1f}" for value in one["f1"].values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BenchError(f"{path}: no file of agreement, see benchmarks/agreement.json: {error!r}") from None
+    return found
+
+
+def markdown(rows: Sequence[Row], shown: Sequence[str], ceiling: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table in Markdown: set by set a line for each entry, and last the agreement of two annotators."""
+    titles = [name.rpartition("/")[2].replace("_", " ") for name in shown]
+    lines = [f"| set | | {' | '.join(titles)} |", f"|---|---|{'---:|' * len(shown)}"]
+    lines += [f"| {' | '.join(cells)} |" for cells in _cells(rows, shown, ceiling)]
+    seeds = sorted({len(figure.seeds) for row in rows for figure in row.figures.values()})
+    lines += [
+        "",
+        f"F1 in per cent: mean of {' or '.join(map(str, seeds)) or 'no'} seeds ± their standard deviation, and",
+    ]
+    lines += [
+        "in brackets where 95 % of the means lie when the documents are drawn anew (bootstrap). `score` is the mean"
+    ]
+    lines += [f"of {', '.join(SCORE[:-1])} and {SCORE[-1]}; models are chosen by it on validation."]
+    return "\n".join(lines)
+
+
+def _cells(rows: Sequence[Row], shown: Sequence[str], ceiling: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
+    for name in dict.fromkeys([row.set for row in rows] or ceiling):
+        own = [row for row in rows if row.set == name]
+        for row in own:
+            title = f"{name}, {row.documents} documents" if row is own[0] else ""
+            yield [title, row.entry.name, *(str(row.figures[figure]) for figure in shown)]
+        if name in ceiling:
+            f1 = ceiling[name]["f1"]
+            yield ["" if own else name, ceiling[name]["label"], *(f"{f1[c]:.1f}" if c in f1 else "" for c in shown)]

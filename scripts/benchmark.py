@@ -1,0 +1,119 @@
+"""Measure: configurations over seeds, in one table with the stock recipe and with two annotators.
+
+    python scripts/benchmark.py quality configs/demo.yaml long=configs/demo.yaml,epochs=8 --stock
+
+A stopped command goes on when it is given again; what is finished, with the same configuration and the same data, is
+not trained again. The code is no part of that: after a change of the code give the entry another name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pharmatriples.bench import Bench, agreement, columns, entry, markdown, perform, stock_entry
+from pharmatriples.evaluation import replace_block
+from pharmatriples.schema import Schema
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (ValueError, OSError) as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("benchmark: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def quality(options: argparse.Namespace) -> int:
+    entries = [entry(text) for text in options.configs]
+    if options.stock:
+        entries.insert(0, stock_entry(entries[0].config))
+    bench = Bench(entries, options.seeds, dict(options.on), options.folder)
+    failed = perform(bench.runs(), options.jobs)
+    ceiling = agreement(options.agreement)
+    rows = bench.rows()
+    table = markdown(rows, columns(Schema.from_yaml(entries[0].config.schema)), ceiling)
+    print(table)
+    _write_json(options.out, {"seeds": options.seeds, "rows": [row.to_dict() for row in rows], "agreement": ceiling})
+    if options.table:
+        options.table.write_text(table + "\n", encoding="utf-8")
+    for path in options.update_readme:
+        page = path.read_text(encoding="utf-8")
+        path.write_text(replace_block(page, "quality", table), encoding="utf-8")
+    return int(bool(failed))
+
+
+def _write_json(path: Path | None, value: object) -> None:
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15], help="default: 13 14 15")
+    common.add_argument(
+        "--on",
+        nargs="+",
+        action="extend",
+        type=_set,
+        default=[],
+        metavar="NAME=FILE[:SPLIT]",
+        help="more sets to score on, beside the validation and test splits of each configuration's data",
+    )
+    common.add_argument("--jobs", type=_positive, default=1, help="trainings at once, which share the cores (1)")
+    common.add_argument("--folder", type=Path, default=Path("runs/bench"), help="of the runs (%(default)s)")
+    common.add_argument("-o", "--out", type=Path, metavar="OUT.json", help="all figures")
+    common.add_argument("--table", type=Path, metavar="OUT.md", help="the table that is printed")
+
+    command = commands.add_parser("quality", parents=[common], help="configurations over seeds, in one table")
+    command.add_argument(
+        "configs",
+        nargs="+",
+        metavar="[NAME=]CONFIG.yaml[,key=value...]",
+        help="a row each; NAME is by default the file's",
+    )
+    command.add_argument("--stock", action="store_true", help="a row for the stock recipe, on the first one's data")
+    command.add_argument(
+        "--agreement",
+        default="benchmarks/agreement.json",
+        metavar="FILE",
+        help="how much two annotators agree, shown below the set of the same name (%(default)s)",
+    )
+    command.add_argument(
+        "--update-readme",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PAGE",
+        help="Markdown files whose block from <!-- evaluation:quality --> to <!-- /evaluation:quality --> is renewed",
+    )
+    command.set_defaults(run=quality)
+    return parser
+
+
+def _set(text: str) -> tuple[str, tuple[str, str | None]]:
+    name, _, file = text.partition("=")
+    file, _, split = file.partition(":")
+    if not name or not file:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FILE or NAME=FILE:SPLIT")
+    return name, (file, split or None)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""The stock recipe: its labels, its windows and its two rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from pharmatriples.documents import write_jsonl
+from pharmatriples.evaluation import evaluate
+from pharmatriples.stock import annotate, recipe, train
+from pharmatriples.training import TrainingConfig, is_current
+from tiny import ROOT, SCHEMA, acme, tiny_encoder_dir
+
+
+def test_it_learns_a_release_by_heart_and_links_within_its_sentences(tmp_path: Path) -> None:
+    tiny_encoder_dir(tmp_path / "encoder")
+    documents = [replace(acme(), id=split, split=split) for split in ("train", "validation")]
+    write_jsonl(documents, tmp_path / "data.jsonl")
+    config = TrainingConfig(
+        output_dir=str(tmp_path / "stock"),
+        data=str(tmp_path / "data.jsonl"),
+        schema=str(ROOT / "configs" / "schema.yaml"),
+        encoder=str(tmp_path / "encoder"),
+        window=64,
+        seed=13,
+    )
+    config = replace(recipe(config), learning_rate=1e-2, epochs=120.0)
+    assert (config.window, config.batch_size, config.precision) == (64, 8, "fp32")
+    train(config)
+    assert is_current(config)
+    document = documents[0]
+    (found,) = annotate(config, [document])
+    scores = evaluate([document], [found], SCHEMA)
+    assert scores.mentions.micro.f1 == 1
+    assert scores.attributes["event_type"].micro.f1 == 1
+    assert scores.entities_end_to_end.f1 == 1
+    # What stands in one sentence is linked, and nothing else.
+    wordings = {
+        (
+            r.type,
+            document.wording(found.entities[r.head].mentions[0]),
+            document.wording(found.entities[r.tail].mentions[0]),
+        )
+        for r in found.relations
+    }
+    assert ("event_drug", "accepted", "ACM-101") in wordings
+    assert ("event_date", "accepted", "May 2025") not in wordings
+
+
+def test_an_empty_text_has_nothing(tmp_path: Path) -> None:
+    tiny_encoder_dir(tmp_path / "encoder")
+    documents = [replace(acme(), id=split, split=split) for split in ("train", "validation")]
+    write_jsonl(documents, tmp_path / "data.jsonl")
+    config = TrainingConfig(
+        output_dir=str(tmp_path / "stock"),
+        data=str(tmp_path / "data.jsonl"),
+        schema=str(ROOT / "configs" / "schema.yaml"),
+        encoder=str(tmp_path / "encoder"),
+        window=64,
+        max_steps=1,
+    )
+    train(recipe(config))
+    empty = replace(acme(), text="", mentions=(), relations=())
+    assert [d.mentions for d in annotate(recipe(config), [empty])] == [()]
