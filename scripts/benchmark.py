@@ -1,6 +1,7 @@
 """Measure: configurations over seeds, in one table with the stock recipe and with two annotators.
 
     python scripts/benchmark.py quality configs/demo.yaml long=configs/demo.yaml,epochs=8 --stock
+    python scripts/benchmark.py curve configs/demo.yaml --sizes 100 200 300
 
 A stopped command goes on when it is given again; what is finished, with the same configuration and the same data, is
 not trained again. The code is no part of that: after a change of the code give the entry another name.
@@ -14,7 +15,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pharmatriples.bench import Bench, agreement, columns, entry, markdown, perform, stock_entry
+from pharmatriples.bench import (
+    Bench,
+    Entry,
+    Row,
+    agreement,
+    columns,
+    curve_entries,
+    curve_markdown,
+    entry,
+    markdown,
+    perform,
+    stock_entry,
+)
 from pharmatriples.evaluation import replace_block
 from pharmatriples.schema import Schema
 
@@ -35,25 +48,37 @@ def quality(options: argparse.Namespace) -> int:
     entries = [entry(text) for text in options.configs]
     if options.stock:
         entries.insert(0, stock_entry(entries[0].config))
-    bench = Bench(entries, options.seeds, dict(options.on), options.folder)
-    failed = perform(bench.runs(), options.jobs)
     ceiling = agreement(options.agreement)
-    rows = bench.rows()
+    rows, failed = _measure(entries, options)
     table = markdown(rows, columns(Schema.from_yaml(entries[0].config.schema)), ceiling)
-    print(table)
-    _write_json(options.out, {"seeds": options.seeds, "rows": [row.to_dict() for row in rows], "agreement": ceiling})
-    if options.table:
-        options.table.write_text(table + "\n", encoding="utf-8")
+    _write(table, {"rows": [row.to_dict() for row in rows], "agreement": ceiling}, options)
     for path in options.update_readme:
         page = path.read_text(encoding="utf-8")
         path.write_text(replace_block(page, "quality", table), encoding="utf-8")
-    return int(bool(failed))
+    return int(failed)
 
 
-def _write_json(path: Path | None, value: object) -> None:
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+def curve(options: argparse.Namespace) -> int:
+    full = entry(options.config)
+    rows, failed = _measure(curve_entries(full, options.sizes), options)
+    table = curve_markdown(rows, columns(Schema.from_yaml(full.config.schema)))
+    _write(table, {"rows": [row.to_dict() for row in rows]}, options)
+    return int(failed)
+
+
+def _measure(entries: Sequence[Entry], options: argparse.Namespace) -> tuple[list[Row], bool]:
+    """The rows, and whether a run failed."""
+    bench = Bench(entries, options.seeds, dict(options.on), options.folder)
+    failed = perform(bench.runs(), options.jobs)
+    return bench.rows(), bool(failed)
+
+
+def _write(table: str, figures: object, options: argparse.Namespace) -> None:
+    print(table)
+    if options.out:
+        options.out.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    if options.table:
+        options.table.write_text(table + "\n", encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,6 +123,11 @@ def _parser() -> argparse.ArgumentParser:
         help="Markdown files whose block from <!-- evaluation:quality --> to <!-- /evaluation:quality --> is renewed",
     )
     command.set_defaults(run=quality)
+
+    command = commands.add_parser("curve", parents=[common], help="what each hundred training documents adds")
+    command.add_argument("config", metavar="[NAME=]CONFIG.yaml[,key=value...]")
+    command.add_argument("--sizes", nargs="+", type=_positive, required=True, help="documents of the train split")
+    command.set_defaults(run=curve)
     return parser
 
 

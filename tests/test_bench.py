@@ -14,7 +14,20 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from pharmatriples.bench import Bench, BenchError, Run, columns, entry, markdown, perform, stock_entry, summarize
+from pharmatriples.bench import (
+    Bench,
+    BenchError,
+    Row,
+    Run,
+    columns,
+    curve_entries,
+    curve_markdown,
+    entry,
+    markdown,
+    perform,
+    stock_entry,
+    summarize,
+)
 from pharmatriples.documents import write_jsonl
 from pharmatriples.evaluation import evaluate
 from pharmatriples.pipeline import annotate, load
@@ -200,3 +213,26 @@ def test_a_run_without_documents_of_a_split_is_refused(config: Path, tmp_path: P
     run: Run = Bench([entry(str(config))], [13], sets, tmp_path).runs()[0]
     with pytest.raises(BenchError, match="real: .*data.jsonl has no documents of the split 'none'"):
         run.documents()
+
+
+def test_a_curve_is_of_nested_parts_with_the_same_number_of_steps(config: Path, script: ModuleType) -> None:
+    full = entry(f"part={config},max_steps=-1,epochs=3.5,batch_size=4")
+    entries = curve_entries(full, [4, 2, 6])
+    assert [(e.name, e.config.train_limit, e.config.max_steps) for e in entries] == [
+        *(("part-2", 2, 7), ("part-4", 4, 7), ("part-6", 6, 7))
+    ]
+    with pytest.raises(BenchError, match="size 7: the train split of .* has 6 documents"):
+        curve_entries(full, [7])
+    assert script.main(["curve", str(config), "--sizes", "7"]) == 2
+
+
+def test_the_curve_tells_what_each_hundred_adds(config: Path) -> None:
+    small, large = curve_entries(entry(str(config)), [2, 6])
+    rows = [
+        Row("test", 1, small, summarize([counts((1, 1, 1))])),
+        Row("test", 1, large, summarize([counts((3, 1, 1))])),
+    ]
+    lines = curve_markdown(rows, ["mentions", "score"]).splitlines()
+    assert lines[0] == "| set | trained on | mentions | score |"
+    assert lines[2] == "| test, 1 documents | 2 | 50.0 (50–50) | 50.0 (50–50) |"
+    assert lines[3] == "|  | 6 | 75.0 (75–75), +625.0 | 75.0 (75–75), +625.0 |"

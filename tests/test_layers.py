@@ -21,7 +21,7 @@ LAYERS = (
     {"features", "records", "evaluation", "page", "tables", "ranking"},
     {"training", "differences"},
     {"pipeline", "agreement", "preannotation", "stock"},
-    {"cli", "suspects", "backend", "annotators", "bench"},
+    {"cli", "suspects", "backend", "annotators", "bench", "pseudo"},
     {"__init__", "__main__"},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -32,7 +33,7 @@ from .schema import Schema
 from .stock import annotate as annotate_by_stock
 from .stock import recipe
 from .stock import train as train_stock
-from .training import RECORD, TrainingConfig, is_current, load_config, train
+from .training import RECORD, TrainingConfig, is_current, load_config, read_splits, train
 
 RESAMPLES = 1000
 STOCK = "stock"
@@ -77,6 +78,26 @@ def entry(text: str) -> Entry:
 def stock_entry(config: TrainingConfig) -> Entry:
     """The stock recipe on the data and the encoder of a configuration."""
     return Entry(STOCK, "the stock recipe", recipe(config), stock=True)
+
+
+def curve_entries(full: Entry, sizes: Sequence[int]) -> list[Entry]:
+    """A configuration on nested parts of its train split, with the number of steps that it has on all of it.
+
+    Raises:
+        BenchError: the train split has fewer documents than a size asks for.
+    """
+    count = len(read_splits(full.config)[1]["train"])
+    steps = full.config.max_steps
+    if steps <= 0:
+        steps = math.ceil(full.config.epochs * math.ceil(count / full.config.batch_size))
+    entries = []
+    for size in sorted(set(sizes)):
+        if not 0 < size <= count:
+            raise BenchError(f"size {size}: the train split of {full.config.data} has {count} documents")
+        config = dataclasses.replace(full.config, train_limit=size, max_steps=steps)
+        asked = f"{full.asked},train_limit={size},max_steps={steps}"
+        entries.append(Entry(f"{full.name}-{size}", asked, config))
+    return entries
 
 
 @dataclass(frozen=True)
@@ -381,27 +402,50 @@ def agreement(path: str | Path) -> dict[str, dict[str, Any]]:
 
 def markdown(rows: Sequence[Row], shown: Sequence[str], ceiling: Mapping[str, Mapping[str, Any]]) -> str:
     """The table in Markdown: set by set a line for each entry, and last the agreement of two annotators."""
-    titles = [name.rpartition("/")[2].replace("_", " ") for name in shown]
-    lines = [f"| set | | {' | '.join(titles)} |", f"|---|---|{'---:|' * len(shown)}"]
-    lines += [f"| {' | '.join(cells)} |" for cells in _cells(rows, shown, ceiling)]
-    seeds = sorted({len(figure.seeds) for row in rows for figure in row.figures.values()})
-    lines += [
-        "",
-        f"F1 in per cent: mean of {' or '.join(map(str, seeds)) or 'no'} seeds ± their standard deviation, and",
-    ]
-    lines += [
-        "in brackets where 95 % of the means lie when the documents are drawn anew (bootstrap). `score` is the mean"
-    ]
-    lines += [f"of {', '.join(SCORE[:-1])} and {SCORE[-1]}; models are chosen by it on validation."]
-    return "\n".join(lines)
-
-
-def _cells(rows: Sequence[Row], shown: Sequence[str], ceiling: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
+    cells = []
     for name in dict.fromkeys([row.set for row in rows] or ceiling):
         own = [row for row in rows if row.set == name]
         for row in own:
             title = f"{name}, {row.documents} documents" if row is own[0] else ""
-            yield [title, row.entry.name, *(str(row.figures[figure]) for figure in shown)]
+            cells.append([title, row.entry.name, *(str(row.figures[figure]) for figure in shown)])
         if name in ceiling:
             f1 = ceiling[name]["f1"]
-            yield ["" if own else name, ceiling[name]["label"], *(f"{f1[c]:.1f}" if c in f1 else "" for c in shown)]
+            cells.append(
+                ["" if own else name, ceiling[name]["label"], *(f"{f1[c]:.1f}" if c in f1 else "" for c in shown)]
+            )
+    return _table(rows, ["set", "", *shown], cells, "")
+
+
+def curve_markdown(rows: Sequence[Row], shown: Sequence[str]) -> str:
+    """The learning curve in Markdown: set by set a line for each size, of rows in their order."""
+    cells = []
+    for name in dict.fromkeys(row.set for row in rows):
+        last: Row | None = None
+        for row in (row for row in rows if row.set == name):
+            title = "" if last else f"{name}, {row.documents} documents"
+            figures = [f"{row.figures[figure]}{_gain(last, row, figure)}" for figure in shown]
+            cells.append([title, str(row.entry.config.train_limit), *figures])
+            last = row
+    note = "\nAfter the comma: what a hundred training documents more have added since the line above."
+    return _table(rows, ["set", "trained on", *shown], cells, note)
+
+
+def _gain(last: Row | None, row: Row, figure: str) -> str:
+    if last is None:
+        return ""
+    hundreds = (row.entry.config.train_limit - last.entry.config.train_limit) / 100
+    return f", {100 * (row.figures[figure].mean - last.figures[figure].mean) / hundreds:+.1f}"
+
+
+def _table(rows: Sequence[Row], titles: Sequence[str], cells: Sequence[Sequence[str]], note: str) -> str:
+    seeds = sorted({len(figure.seeds) for row in rows for figure in row.figures.values()})
+    lines = [
+        [title.rpartition("/")[2].replace("_", " ") for title in titles],
+        ["---"] * 2 + ["---:"] * (len(titles) - 2),
+    ]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in [*lines, *cells])
+    return f"""{table}
+
+F1 in per cent: mean of {" or ".join(map(str, seeds)) or "no"} seeds ± their standard deviation, and in brackets where 95 %
+of the means lie when the documents are drawn anew (bootstrap). `score` is the mean of {", ".join(SCORE[:-1])} and
+{SCORE[-1]}; models are chosen by it on validation.{note}"""

@@ -108,7 +108,7 @@ def _positive(value: str) -> int:
 def _extract(options: argparse.Namespace) -> int:
     format_ = _format(options)
     refused: list[CommandError] = []
-    releases = _readable(_read(options.files or [STANDARD_INPUT]), refused)
+    releases = _readable(read_releases(options.files or [STANDARD_INPUT]), refused)
     # The first release is read before the model is loaded: a mistyped file name should not cost that time.
     first = next(releases, None)
     if first is None:
@@ -203,7 +203,7 @@ def _readable(found: Iterable[Release | CommandError], refused: list[CommandErro
             yield item
 
 
-def _read(names: Sequence[str]) -> Iterator[Release | CommandError]:
+def read_releases(names: Sequence[str]) -> Iterator[Release | CommandError]:
     """The releases of files, folders and standard input, in the order given; what cannot be read is an error."""
     sources: list[Path | CommandError] = []
     for name in names:

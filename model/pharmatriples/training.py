@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -57,6 +58,8 @@ class TrainingConfig:
         precision: fp32, bf16 (autocast), or auto: bf16 where a short measurement finds it faster.
         window, stride, mention_size, pair_size, head_dropout, tag_weight: see `TriplesConfig`.
         encoder_dropout: dropout of the encoder's hidden states.
+        train_limit: documents of the train split; they are drawn so that fewer are a part of more; 0 takes all.
+        pseudo: a file of scripts/pseudo_label.py whose documents join the train split; empty: none.
     """
 
     output_dir: str
@@ -79,6 +82,8 @@ class TrainingConfig:
     head_dropout: float = 0.2
     encoder_dropout: float = 0.0
     tag_weight: float = 2.0
+    train_limit: int = 0
+    pseudo: str = ""
     seed: int = 13
 
     def __post_init__(self) -> None:
@@ -87,6 +92,8 @@ class TrainingConfig:
                 raise TrainingError(f"{name} must be above 0, found {getattr(self, name)}")
         if not 0 <= self.stride < self.window - 8:
             raise TrainingError(f"stride must be from 0 to window - 8 ({self.window - 8}), found {self.stride}")
+        if self.train_limit < 0:
+            raise TrainingError(f"train_limit must be 0 (all) or more, found {self.train_limit}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise TrainingError(f"precision must be auto, fp32 or bf16, found {self.precision!r}")
 
@@ -338,9 +345,28 @@ def keep_freed_memory() -> None:
 
 
 def read_splits(config: TrainingConfig) -> tuple[Schema, dict[str, list[Document]]]:
-    """The schema of a run, and its documents of the splits train and validation."""
+    """The schema of a run, and its documents of the splits train and validation.
+
+    Raises:
+        TrainingError: a text of `pseudo` stands in the validation split.
+        ValueError: a file cannot be used; see `read_documents`.
+    """
     schema = Schema.from_yaml(config.schema)
-    return schema, {split: read_documents(config.data, schema, split=split) for split in ("train", "validation")}
+    documents = {split: read_documents(config.data, schema, split=split) for split in ("train", "validation")}
+    if config.train_limit:
+        order = list(range(len(documents["train"])))
+        Random(0).shuffle(order)
+        documents["train"] = [documents["train"][i] for i in sorted(order[: config.train_limit])]
+    if config.pseudo:
+        held_out = {d.text: d.id for d in documents["validation"]}
+        for document in read_documents(config.pseudo, schema, split="train"):
+            if document.text in held_out:
+                raise TrainingError(
+                    f"{config.pseudo}: document {document.id!r} has the text of {held_out[document.text]!r} of the "
+                    "validation split; leave it out"
+                )
+            documents["train"].append(document)
+    return schema, documents
 
 
 def run_record(config: TrainingConfig, schema: Schema, documents: Mapping[str, Sequence[Document]]) -> dict[str, Any]:
