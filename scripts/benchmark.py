@@ -15,19 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pharmatriples.bench import (
-    Bench,
-    Entry,
-    Row,
-    agreement,
-    columns,
-    curve_entries,
-    curve_markdown,
-    entry,
-    markdown,
-    perform,
-    stock_entry,
-)
+from pharmatriples.bench import Bench, Entry, curve_entries, entry, perform, stock_entry
+from pharmatriples.bench_table import Row, agreement, columns, curve_markdown, markdown
 from pharmatriples.evaluation import replace_block
 from pharmatriples.schema import Schema
 

@@ -14,20 +14,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from pharmatriples.bench import (
-    Bench,
-    BenchError,
-    Row,
-    Run,
-    columns,
-    curve_entries,
-    curve_markdown,
-    entry,
-    markdown,
-    perform,
-    stock_entry,
-    summarize,
-)
+from pharmatriples.bench import Bench, BenchError, Run, curve_entries, entry, perform, stock_entry
+from pharmatriples.bench_table import Row, columns, curve_markdown, markdown, summarize
 from pharmatriples.documents import write_jsonl
 from pharmatriples.evaluation import evaluate
 from pharmatriples.pipeline import annotate, load
@@ -98,7 +86,7 @@ def test_each_entry_is_trained_over_the_seeds_and_stands_on_every_set(config: Pa
         *("stock-13", "stock-14", "tiny-13", "tiny-14")
     ]
     rows = bench.rows()
-    assert [(row.set, row.documents, row.entry.name) for row in rows] == [
+    assert [(row.set, row.documents, row.name) for row in rows] == [
         *(("validation", 2, "stock"), ("validation", 2, "tiny")),
         *(("test", 3, "stock"), ("test", 3, "tiny")),
         *(("real", 6, "stock"), ("real", 6, "tiny")),
@@ -145,7 +133,7 @@ def test_runs_are_processes_of_their_own_and_one_that_fails_stops_no_other(confi
     failed = perform(bench.runs(), jobs=2, say=said.append)
     assert [run.name for run in failed] == ["bad-13"]
     assert any(line.startswith("bad-13: failed: encoder 'nowhere/at/all' cannot be loaded") for line in said)
-    assert {row.entry.name for row in bench.rows()} == {"tiny"}
+    assert {row.name for row in bench.rows()} == {"tiny"}
     assert perform(bench.runs()[1:], jobs=1, say=said.append) == []
     assert said[-1] == "1 of 1 runs are finished"
 
@@ -226,11 +214,9 @@ def test_a_curve_is_of_nested_parts_with_the_same_number_of_steps(config: Path, 
     assert script.main(["curve", str(config), "--sizes", "7"]) == 2
 
 
-def test_the_curve_tells_what_each_hundred_adds(config: Path) -> None:
-    small, large = curve_entries(entry(str(config)), [2, 6])
+def test_the_curve_tells_what_each_hundred_adds() -> None:
     rows = [
-        Row("test", 1, small, summarize([counts((1, 1, 1))])),
-        Row("test", 1, large, summarize([counts((3, 1, 1))])),
+        Row("test", 1, f"part-{size}", "", size, summarize([counts((right, 1, 1))])) for size, right in ((2, 1), (6, 3))
     ]
     lines = curve_markdown(rows, ["mentions", "score"]).splitlines()
     assert lines[0] == "| set | trained on | mentions | score |"

@@ -19,7 +19,7 @@ LAYERS = (
     {"dataset", "pairs", "prediction"},
     {"modeling"},
     {"features", "records", "evaluation", "page", "tables", "ranking"},
-    {"training", "differences"},
+    {"training", "differences", "bench_table"},
     {"pipeline", "agreement", "preannotation", "stock"},
     {"cli", "suspects", "backend", "annotators", "bench", "pseudo"},
     {"__init__", "__main__"},

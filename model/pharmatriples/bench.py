@@ -1,8 +1,7 @@
 """The bench: configurations trained over several seeds, scored on several sets of documents, in one table.
 
 A run, one configuration with one seed, is trained in a process of its own. Beside its model stand the counts of every
-document that it was scored on: from these alone come the means over the seeds, their spread, and the intervals, by
-bootstrap over the documents (Efron and Tibshirani 1993): what other releases of the kind would have given.
+document that it was scored on: `bench_table` needs nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import connection, get_context, parent_process
@@ -22,12 +21,12 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import numpy as np
 import torch
 
+from .bench_table import Row, figures, summarize
 from .dataset import read_documents
 from .documents import Document
-from .evaluation import Counts, Scores, evaluate
+from .evaluation import evaluate
 from .pipeline import annotate, load
 from .schema import Schema
 from .stock import annotate as annotate_by_stock
@@ -35,9 +34,7 @@ from .stock import recipe
 from .stock import train as train_stock
 from .training import RECORD, TrainingConfig, is_current, load_config, read_splits, train
 
-RESAMPLES = 1000
 STOCK = "stock"
-SCORE = ("mentions", "relations", "records")  # whose mean chooses checkpoints: see `Scores.score`
 
 
 class BenchError(ValueError):
@@ -135,10 +132,7 @@ class Run:
         """Set -> document id -> figure -> true positives, false positives, false negatives, of what is up to date."""
         if not is_current(self.config):
             return {}
-        try:
-            kept = json.loads(self.file(".json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            kept = {}
+        kept = self._kept()
         keys = {name: self._key(documents) for name, documents in self.documents().items()}
         return {name: kept[name]["documents"] for name, key in keys.items() if kept.get(name, {}).get("key") == key}
 
@@ -153,21 +147,30 @@ class Run:
             else:
                 train(self.config, resume=True, overwrite=True)
         counts = self.counts()
+        if counts.keys() == self.documents().keys():
+            return
         schema = Schema.from_yaml(self.config.schema)
         extract = None if self.entry.stock else load(self.config.output_dir)
-        kept = {}
+        kept = self._kept()
         for name, documents in self.documents().items():
-            if name not in counts:
-                predicted = annotate(extract, documents) if extract else annotate_by_stock(self.config, documents)
-                pairs = zip(documents, predicted, strict=True)
-                counts[name] = {
-                    g.id: {figure: [c.tp, c.fp, c.fn] for figure, c in figures(evaluate([g], [p], schema)).items()}
-                    for g, p in pairs
-                }
-            kept[name] = {"key": self._key(documents), "documents": counts[name]}
+            if name in counts:
+                continue
+            predicted = annotate(extract, documents) if extract else annotate_by_stock(self.config, documents)
+            found = {
+                g.id: {figure: [c.tp, c.fp, c.fn] for figure, c in figures(evaluate([g], [p], schema)).items()}
+                for g, p in zip(documents, predicted, strict=True)
+            }
+            kept[name] = {"key": self._key(documents), "documents": found}
         part = self.file(".json.part")
         part.write_text(json.dumps(kept) + "\n", encoding="utf-8")
         os.replace(part, self.file(".json"))
+
+    def _kept(self) -> dict[str, Any]:
+        """Set -> counts, and the key of what they were counted on; perhaps another model, or other documents."""
+        try:
+            return dict(json.loads(self.file(".json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return {}
 
     def _key(self, documents: Sequence[Document]) -> str:
         """What tells whether counts are those of this model and these documents."""
@@ -180,31 +183,6 @@ class Run:
 @cache
 def _documents(file: str, schema: str) -> list[Document]:
     return read_documents(file, Schema.from_yaml(schema))
-
-
-def figures(scores: Scores) -> dict[str, Counts]:
-    """Figure -> counts; `mentions/TYPE` and `relations/TYPE` are parts."""
-    return {
-        "mentions": scores.mentions.micro,
-        **{f"mentions/{type_}": counts for type_, counts in scores.mentions.labels.items()},
-        **{name: by_value.micro for name, by_value in scores.attributes.items()},
-        "relations": scores.relations.micro,
-        **{f"relations/{type_}": counts for type_, counts in scores.relations.labels.items()},
-        "records": scores.records,
-    }
-
-
-def columns(schema: Schema) -> list[str]:
-    """The figures that a table shows."""
-    attributes = dict.fromkeys(name for own in schema.attributes.values() for name in own)
-    return [
-        "mentions",
-        *(f"mentions/{type_}" for type_ in schema.attributes),
-        *attributes,
-        "relations",
-        "records",
-        "score",
-    ]
 
 
 # --- running
@@ -266,84 +244,7 @@ def _last_line(run: Run) -> str:
     return run.file(".log").read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
 
 
-# --- tables
-
-
-@dataclass(frozen=True)
-class Figure:
-    """The F1, in [0, 1], of one figure of a row.
-
-    Attributes:
-        seeds: of each seed.
-        low, high: where 95 % of the means over the seeds lie when the documents are drawn anew.
-    """
-
-    seeds: tuple[float, ...]
-    low: float
-    high: float
-
-    @property
-    def mean(self) -> float:
-        return float(np.mean(self.seeds))
-
-    @property
-    def deviation(self) -> float:
-        """Standard deviation over the seeds; 0 where there is one."""
-        return float(np.std(self.seeds, ddof=1)) if len(self.seeds) > 1 else 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        rounded = {name: round(getattr(self, name), 4) for name in ("mean", "deviation", "low", "high")}
-        return {**rounded, "seeds": [round(value, 4) for value in self.seeds]}
-
-    def __str__(self) -> str:
-        spread = f" ± {100 * self.deviation:.1f}" if len(self.seeds) > 1 else ""
-        return f"{100 * self.mean:.1f}{spread} ({100 * self.low:.0f}–{100 * self.high:.0f})"
-
-
-def summarize(runs: Sequence[Mapping[str, Mapping[str, Sequence[int]]]]) -> dict[str, Figure]:
-    """The figures of one set.
-
-    Args:
-        runs: of each seed document id -> figure -> true positives, false positives, false negatives.
-    """
-    ids = list(runs[0])
-    weights = np.random.default_rng(0).multinomial(len(ids), [1 / len(ids)] * len(ids), size=RESAMPLES)  # [B, D]
-    means, drawn = {}, {}
-    for figure in runs[0][ids[0]]:
-        counts = np.array([[run[id_][figure] for id_ in ids] for run in runs])  # [seeds, D, 3]
-        means[figure] = _f1(counts.sum(axis=1))
-        drawn[figure] = _f1(np.einsum("bd,sdc->bsc", weights, counts)).mean(axis=1)
-    for values in (means, drawn):
-        values["score"] = np.mean([values[part] for part in SCORE], axis=0)
-    return {
-        figure: Figure(tuple(values.tolist()), *np.percentile(drawn[figure], [2.5, 97.5]).tolist())
-        for figure, values in means.items()
-    }
-
-
-def _f1(counts: np.ndarray) -> np.ndarray:
-    """[...] of counts [..., 3]; over nothing it is 0."""
-    tp, fp, fn = np.moveaxis(counts, -1, 0)
-    return 2 * tp / np.maximum(2 * tp + fp + fn, 1)
-
-
-@dataclass(frozen=True)
-class Row:
-    """What the seeds of an entry gave on one set of documents."""
-
-    set: str
-    documents: int
-    entry: Entry
-    figures: Mapping[str, Figure]
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "set": self.set,
-            "documents": self.documents,
-            "name": self.entry.name,
-            "config": self.entry.asked,
-            "figures": {name: figure.to_dict() for name, figure in self.figures.items()},
-        }
+# --- the whole
 
 
 @dataclass(frozen=True)
@@ -381,71 +282,7 @@ class Bench:
             finished = [counts for run in self.runs() if run.entry is e and (counts := run.counts())]
             for name in finished[0] if finished else ():
                 own = [counts[name] for counts in finished if name in counts]
-                found.setdefault(name, []).append(Row(name, len(own[0]), e, summarize(own)))
+                found.setdefault(name, []).append(
+                    Row(name, len(own[0]), e.name, e.asked, e.config.train_limit, summarize(own))
+                )
         return [row for rows in found.values() for row in rows]
-
-
-def agreement(path: str | Path) -> dict[str, dict[str, Any]]:
-    """Set -> `label` and `f1` (figure -> per cent) of two annotators, of a file such as benchmarks/agreement.json.
-
-    Raises:
-        BenchError: the file is not of this form.
-    """
-    try:
-        found: dict[str, dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))["sets"]
-        for one in found.values():
-            f"{one['label']:s}", [f"{value:.1f}" for value in one["f1"].values()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BenchError(f"{path}: no file of agreement, see benchmarks/agreement.json: {error!r}") from None
-    return found
-
-
-def markdown(rows: Sequence[Row], shown: Sequence[str], ceiling: Mapping[str, Mapping[str, Any]]) -> str:
-    """The table in Markdown: set by set a line for each entry, and last the agreement of two annotators."""
-    cells = []
-    for name in dict.fromkeys([row.set for row in rows] or ceiling):
-        own = [row for row in rows if row.set == name]
-        for row in own:
-            title = f"{name}, {row.documents} documents" if row is own[0] else ""
-            cells.append([title, row.entry.name, *(str(row.figures[figure]) for figure in shown)])
-        if name in ceiling:
-            f1 = ceiling[name]["f1"]
-            cells.append(
-                ["" if own else name, ceiling[name]["label"], *(f"{f1[c]:.1f}" if c in f1 else "" for c in shown)]
-            )
-    return _table(rows, ["set", "", *shown], cells, "")
-
-
-def curve_markdown(rows: Sequence[Row], shown: Sequence[str]) -> str:
-    """The learning curve in Markdown: set by set a line for each size, of rows in their order."""
-    cells = []
-    for name in dict.fromkeys(row.set for row in rows):
-        last: Row | None = None
-        for row in (row for row in rows if row.set == name):
-            title = "" if last else f"{name}, {row.documents} documents"
-            figures = [f"{row.figures[figure]}{_gain(last, row, figure)}" for figure in shown]
-            cells.append([title, str(row.entry.config.train_limit), *figures])
-            last = row
-    note = "\nAfter the comma: what a hundred training documents more have added since the line above."
-    return _table(rows, ["set", "trained on", *shown], cells, note)
-
-
-def _gain(last: Row | None, row: Row, figure: str) -> str:
-    if last is None:
-        return ""
-    hundreds = (row.entry.config.train_limit - last.entry.config.train_limit) / 100
-    return f", {100 * (row.figures[figure].mean - last.figures[figure].mean) / hundreds:+.1f}"
-
-
-def _table(rows: Sequence[Row], titles: Sequence[str], cells: Sequence[Sequence[str]], note: str) -> str:
-    seeds = sorted({len(figure.seeds) for row in rows for figure in row.figures.values()})
-    lines = [
-        [title.rpartition("/")[2].replace("_", " ") for title in titles],
-        ["---"] * 2 + ["---:"] * (len(titles) - 2),
-    ]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in [*lines, *cells])
-    return f"""{table}
-
-F1 in per cent: mean of {" or ".join(map(str, seeds)) or "no"} seeds ± their standard deviation, and in brackets where 95 %
-of the means lie when the documents are drawn anew (bootstrap). `score` is the mean of {", ".join(SCORE[:-1])} and
-{SCORE[-1]}; models are chosen by it on validation.{note}"""
