@@ -46,7 +46,7 @@ def test_each_script_takes_the_options_that_are_written(line: str) -> None:
     assert (ROOT / parts[script]).is_file()
     assert [p for p in parts if p.startswith("configs/") and not (ROOT / p).is_file()] == []
     arguments = [sys.executable, str(ROOT / parts[script])]
-    if parts[script].endswith("label_studio.py"):
+    if parts[script].endswith(("label_studio.py", "benchmark.py")):
         arguments.append(parts[script + 1])
     shown = help_of(*arguments)
     for option in parts[script:]:

@@ -22,6 +22,7 @@ def test_it_learns_a_release_by_heart_and_links_within_its_sentences(tmp_path: P
         schema=str(ROOT / "configs" / "schema.yaml"),
         encoder=str(tmp_path / "encoder"),
         window=64,
+        stride=16,
         seed=13,
     )
     config = replace(recipe(config), learning_rate=1e-2, epochs=120.0)
@@ -57,6 +58,7 @@ def test_an_empty_text_has_nothing(tmp_path: Path) -> None:
         schema=str(ROOT / "configs" / "schema.yaml"),
         encoder=str(tmp_path / "encoder"),
         window=64,
+        stride=16,
         max_steps=1,
     )
     train(recipe(config))
