@@ -16,7 +16,7 @@ LAYERS = (
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
     | {"splits", "layout"},
     {"windows", "configuration", "decoding", "studio"},
-    {"dataset", "pairs", "prediction"},
+    {"dataset", "pairs", "heads", "prediction"},
     {"modeling"},
     {"features", "records", "evaluation", "page", "tables", "ranking"},
     {"training", "differences", "bench_table"},

@@ -107,7 +107,7 @@ def test_the_loss_of_blank_texts_is_nothing() -> None:
 def test_a_mention_has_one_vector_wherever_in_a_long_text_it_stands() -> None:
     model = tiny_model()
     text = tiny_windower(model).encode("fda " * 10)
-    states = torch.randn(300_000, model.norm.weight.shape[0], generator=torch.Generator().manual_seed(0)) + 5
+    states = torch.randn(300_000, model.tagger.in_features, generator=torch.Generator().manual_seed(0)) + 5
     states[-10:] = states[:10]
     spans = Spans(np.array([2, 299_992]), np.array([8, 299_998]), np.array([0, 0]), np.ones(2))
     text = replace(text, offsets=np.zeros((300_000, 2), dtype=np.int64), sentences=np.zeros(300_000, dtype=np.int64))

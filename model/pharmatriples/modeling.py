@@ -7,7 +7,7 @@ equally worded mentions, `E` entities, `P` pairs of mentions, `H` width of the e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from .configuration import TriplesConfig
 from .decoding import Spans, decode_tags, name_groups
-from .layout import GAPS
+from .heads import PairHead, Recall, RivalHead, WordStates, running_sum, segment_logsumexp
 from .pairs import ALIAS_FEATURES, RELATION_FEATURES, alias_pairs, relation_pairs
 from .schema import Schema
 from .windows import SHAPES, EncodedText
@@ -81,35 +81,6 @@ class Structure:
     alias_logits: Tensor
 
 
-class PairHead(nn.Module):
-    """Scores pairs of vectors with categorical features by one hidden layer.
-
-    hidden = W1 head + W2 tail + (W3 head) * (W4 tail) + context + sum of feature embeddings; score = v . gelu(hidden)
-    """
-
-    def __init__(self, size: int, hidden: int, features: Sequence[int], dropout: float):
-        super().__init__()
-        self.head = nn.Linear(size, 2 * hidden)
-        self.tail = nn.Linear(size, 2 * hidden)
-        self.features = nn.ModuleList(nn.Embedding(n, hidden) for n in features)
-        self.dropout = nn.Dropout(dropout)
-        self.score = nn.Linear(hidden, 1)
-
-    def forward(
-        self, vectors: Tensor, head: Tensor, tail: Tensor, features: Tensor, context: Tensor | None = None
-    ) -> Tensor:
-        """[P] logits, of `vectors` [M, D], indices `head`, `tail` [P], `features` [P, F] and `context` [P, K]."""
-        heads, tails = self.head(vectors), self.tail(vectors)
-        a, b = heads.index_select(0, head), tails.index_select(0, tail)
-        k = a.shape[1] // 2
-        hidden = a[:, :k] + b[:, :k] + a[:, k:] * b[:, k:]
-        for i, embedding in enumerate(self.features):
-            hidden = hidden + embedding(features[:, i])
-        if context is not None:
-            hidden = hidden + context
-        return self.score(self.dropout(nn.functional.gelu(hidden))).squeeze(-1)
-
-
 class TriplesModel(PreTrainedModel):
     """Encoder and heads; `forward` gives tag logits, and the joint loss where targets are given."""
 
@@ -129,10 +100,10 @@ class TriplesModel(PreTrainedModel):
         width, size, hidden = config.encoder_config.hidden_size, config.mention_size, config.pair_size
         types, relations = len(self.schema.entities), len(self.schema.relations)
         self.dropout = nn.Dropout(config.head_dropout)
-        self.shape_embedding = nn.Embedding(len(SHAPES), width)
-        self.gap_embedding = nn.Embedding(len(GAPS), width)
-        self.mixer = nn.Conv1d(width, width, kernel_size=5, padding=2)
-        self.norm = nn.LayerNorm(width)
+        # What an uncased encoder cannot see; 0 for pieces of no word.
+        self.piece_shapes = nn.Embedding(1 + len(SHAPES), width, padding_idx=0)
+        self.words = WordStates(width)
+        self.recall = Recall(width)
         self.tagger = nn.Linear(width, 1 + 2 * types)
         self.mention = nn.Linear(3 * width, size)
         self.type_embedding = nn.Embedding(types, size)
@@ -146,6 +117,7 @@ class TriplesModel(PreTrainedModel):
         self.alias_head = PairHead(size, hidden, (types, *ALIAS_FEATURES), config.head_dropout)
         self.relation_head = PairHead(size, hidden, (max(relations, 1), *RELATION_FEATURES), config.head_dropout)
         self.context = nn.Linear(width, hidden)
+        self.rivals = RivalHead(max(relations, 1))
         self.named = [type_ in self.schema.named_types for type_ in self.schema.entities]
         self.aliased = [type_ in self.schema.alias_types for type_ in self.schema.entities]
         index = list(self.schema.entities).index
@@ -165,18 +137,21 @@ class TriplesModel(PreTrainedModel):
         """Tag logits of a batch that `Windower.batch` made, and the loss where targets are given.
 
         Args:
-            windows: batches of windows, {"input_ids": [w, l], "attention_mask": [w, l]}.
+            windows: batches of windows, {"input_ids", "attention_mask", "piece_shapes": [w, l]}.
             piece_index: [T] place of each piece in the concatenated, flattened windows.
             piece_words: [T] word of each piece.
             shapes, gaps: [N] of the words.
             texts: the encoded texts, whose words follow each other in the tensors above.
             targets: gold structures, one a text.
         """
-        pieces = [self.encoder(**batch).last_hidden_state.flatten(0, 1) for batch in windows]
+        pieces = [self._encode(**batch) for batch in windows]
         # The heads are small and sum over many words: they stay in fp32 where the encoder runs in bf16.
         with torch.autocast(self.device.type, enabled=False):
-            states = self._word_states(pieces, piece_index, piece_words, shapes, gaps, [len(t) for t in texts])
-            logits = self.tagger(self.dropout(states))
+            read = [part.float() for part in pieces] or [
+                self.words.norm.weight.new_zeros(0, len(self.words.norm.weight))
+            ]
+            states = self.words(torch.cat(read).index_select(0, piece_index), piece_words, shapes, gaps, texts)
+            logits = self.tagger(self.dropout(self.recall(states, texts)))
             loss = None if targets is None else self._loss(states, logits, texts, targets)
         return TriplesOutput(loss=loss, tag_logits=logits, word_states=states)
 
@@ -187,25 +162,11 @@ class TriplesModel(PreTrainedModel):
                 module.float()
         return self
 
-    def _word_states(
-        self,
-        pieces: list[Tensor],
-        piece_index: Tensor,
-        piece_words: Tensor,
-        shapes: Tensor,
-        gaps: Tensor,
-        lengths: list[int],
-    ) -> Tensor:
-        """[N, H]: piece states stitched from the windows, averaged over each word, mixed with their neighbours."""
-        if not pieces:
-            return self.norm.weight.new_zeros(0, self.norm.weight.shape[0])
-        states = torch.cat(pieces).index_select(0, piece_index).float()
-        words = states.new_zeros(len(shapes), states.shape[1]).index_add(0, piece_words, states)
-        words = words / torch.bincount(piece_words, minlength=len(shapes)).unsqueeze(1)
-        words = words + self.shape_embedding(shapes) + self.gap_embedding(gaps)
-        # Each document by itself, so that no state depends on what else is in the batch.
-        mixed = [self.mixer(part.T.unsqueeze(0)).squeeze(0).T for part in words.split(lengths) if len(part)]
-        return self.norm(words + nn.functional.gelu(torch.cat(mixed)))
+    def _encode(self, input_ids: Tensor, attention_mask: Tensor, piece_shapes: Tensor) -> Tensor:
+        """[w * l, H] states of the pieces of a batch of windows, whose shapes the encoder reads with them."""
+        embedded = self.encoder.get_input_embeddings()(input_ids)
+        embedded = embedded + self.piece_shapes(piece_shapes).to(embedded.dtype)
+        return self.encoder(inputs_embeds=embedded, attention_mask=attention_mask).last_hidden_state.flatten(0, 1)
 
     def structure(self, states: Tensor, spans: Spans, text: EncodedText) -> Structure:
         """Mention vectors, attribute and alias scores of one document.
@@ -216,7 +177,7 @@ class TriplesModel(PreTrainedModel):
         """
         device = states.device
         first, last = torch.from_numpy(spans.first).to(device), torch.from_numpy(spans.last).to(device)
-        sums = nn.functional.pad(_running_sum(states), (0, 0, 1, 0))
+        sums = nn.functional.pad(running_sum(states), (0, 0, 1, 0))
         mean = (sums.index_select(0, last + 1) - sums.index_select(0, first)).float() / (last + 1 - first).unsqueeze(1)
         ends = [states.index_select(0, first), states.index_select(0, last), mean]
         vectors = self.mention(self.dropout(torch.cat(ends, dim=1)))
@@ -242,7 +203,7 @@ class TriplesModel(PreTrainedModel):
 
         A pair's logit is the log-sum-exp over its pairs of mentions (Zhou et al. 2021, ATLOP, section 3.1, pools the
         mentions instead); each pair of mentions sees both vectors, the mean state of the words between them and
-        what `pairs.RELATION_FEATURES` lists.
+        what `pairs.RELATION_FEATURES` lists. Then `RivalHead` sets the pairs against each other.
 
         Args:
             states: [N, H]; vectors: [M, D]; entities: [M] entity of each mention.
@@ -250,14 +211,21 @@ class TriplesModel(PreTrainedModel):
         Returns:
             triples [Q, 3] of relation index, head entity and tail entity, and their logits [Q].
         """
+        triples, alone = self._pair_logits(states, vectors, spans, entities, text)
+        return triples, alone + self.rivals(triples, alone)
+
+    def _pair_logits(
+        self, states: Tensor, vectors: Tensor, spans: Spans, entities: np.ndarray, text: EncodedText
+    ) -> tuple[np.ndarray, Tensor]:
+        """`relation_logits` with each pair by itself."""
         pairs, features, between = relation_pairs(spans, entities, text, self.signatures)
-        context = nn.functional.pad(_running_sum(self.context(states)), (0, 0, 1, 0))
+        context = nn.functional.pad(running_sum(self.context(states)), (0, 0, 1, 0))
         low, high = torch.from_numpy(between).to(states.device).unbind(1)
         scores = self._score(self.relation_head, vectors, pairs, features, (context, low, high))
         triples = np.stack([features[:, 0], entities[pairs[:, 0]], entities[pairs[:, 1]]], axis=1)
         triples, inverse = np.unique(triples, axis=0, return_inverse=True)
         segments = torch.from_numpy(inverse.reshape(-1)).to(scores.device)
-        return triples, _segment_logsumexp(scores, segments, len(triples))
+        return triples, segment_logsumexp(scores, segments, len(triples))
 
     def _score(
         self,
@@ -326,12 +294,12 @@ class TriplesModel(PreTrainedModel):
             loss = loss + nn.functional.binary_cross_entropy_with_logits(
                 structure.alias_logits, torch.from_numpy(same).to(device).float()
             )
-        triples, scores = self.relation_logits(states, structure.vectors, spans, entities, text)
+        triples, alone = self._pair_logits(states, structure.vectors, spans, entities, text)
         if len(triples):
             true = np.fromiter((tuple(t) in target.relations for t in triples.tolist()), dtype=bool, count=len(triples))
-            loss = loss + nn.functional.binary_cross_entropy_with_logits(
-                scores, torch.from_numpy(true).to(device).float()
-            )
+            wanted = torch.from_numpy(true).to(device).float()
+            for scores in (alone, alone + self.rivals(triples, alone)):
+                loss = loss + nn.functional.binary_cross_entropy_with_logits(scores, wanted)
         return loss
 
 
@@ -358,16 +326,3 @@ def match(predicted: Spans, gold: Spans) -> np.ndarray:
     shared = np.where(predicted.types[:, None] == gold.types, shared, 0)
     best = shared.argmax(axis=1)
     return np.where(shared[np.arange(len(predicted)), best] > 0, best, -1)
-
-
-def _running_sum(values: Tensor) -> Tensor:
-    """[N, H] in double precision, in which the sums of a text of any length keep their differences."""
-    double = torch.float32 if values.device.type == "mps" else torch.float64  # Apple's GPUs have no doubles
-    return values.cumsum(0, dtype=double)
-
-
-def _segment_logsumexp(values: Tensor, segments: Tensor, count: int) -> Tensor:
-    """[count] log-sum-exp of the values [P] of each segment; every segment has at least one."""
-    peak = values.new_full((count,), -torch.inf).scatter_reduce(0, segments, values.detach(), "amax")
-    exponentials = (values - peak.index_select(0, segments)).exp()
-    return values.new_zeros(count).index_add(0, segments, exponentials).log() + peak

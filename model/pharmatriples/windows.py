@@ -167,7 +167,8 @@ class Windower:
         padded; `piece_index` restores the order of the texts.
 
         Returns:
-            windows: list of {"input_ids": [w, l], "attention_mask": [w, l]}.
+            windows: list of {"input_ids": [w, l], "attention_mask": [w, l], "piece_shapes": [w, l]}; a piece's shape is
+                1 + that of its word, 0 for pieces of no word.
             piece_index: [T] place of each piece of a word in the concatenated, flattened windows.
             piece_words: [T] its word, counted over all texts.
             shapes, gaps: [N] over all texts.
@@ -190,7 +191,7 @@ class Windower:
         for items in batches:
             width = items[0][0] + len(before) + len(after)
             ids = np.full((len(items), width), self.tokenizer.pad_token_id or 0, dtype=np.int64)
-            mask = np.zeros((len(items), width), dtype=np.int64)
+            mask, look = np.zeros_like(ids), np.zeros_like(ids)
             for row, (length, d, i) in enumerate(items):
                 window = encoded[d].windows[i]
                 ids[row, : length + len(before) + len(after)] = [
@@ -199,9 +200,12 @@ class Windower:
                     *after,
                 ]
                 mask[row, : length + len(before) + len(after)] = 1
+                words = encoded[d].piece_words[window.start : window.end]
+                look[row, len(before) : len(before) + length] = np.where(words >= 0, 1 + encoded[d].shapes[words], 0)
                 core = np.arange(window.core_start, window.core_end)
                 piece_index[piece_base[d] + core] = flat + row * width + len(before) + core - window.start
-            windows.append({"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)})
+            arrays = {"input_ids": ids, "attention_mask": mask, "piece_shapes": look}
+            windows.append({name: torch.from_numpy(array) for name, array in arrays.items()})
             flat += ids.size
         own = np.concatenate([e.piece_words for e in encoded] or [piece_index])
         piece_words = own + np.repeat(word_base[:-1], np.diff(piece_base))

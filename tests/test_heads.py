@@ -1,0 +1,50 @@
+"""The parts on the encoder: word states that know their wording elsewhere, and rival pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from pharmatriples.heads import RivalHead, rivals
+from tiny import tiny_model, tiny_windower
+
+
+def test_rivals_are_the_others_of_a_group() -> None:
+    best, total, rank = rivals(np.array([7, 3, 7, 7]), np.array([0.0, 5.0, 2.0, -1.0]))
+    assert best.tolist() == [2.0, -10.0, 0.0, 2.0]
+    sigmoid = 1 / (1 + np.exp(-np.array([0.0, 2.0, -1.0])))
+    np.testing.assert_allclose(total, [sigmoid[1] + sigmoid[2], 0, sigmoid[0] + sigmoid[2], sigmoid[0] + sigmoid[1]])
+    np.testing.assert_allclose(rank, np.log1p([1, 0, 0, 2]))
+
+
+def test_no_pairs_have_no_rivals() -> None:
+    head = RivalHead(3)
+    assert head(np.zeros((0, 3), dtype=np.int64), torch.zeros(0)).shape == (0,)
+
+
+def test_a_rival_changes_the_score_of_a_pair_only_where_they_share_relation_and_entity() -> None:
+    torch.manual_seed(0)
+    head = RivalHead(2)
+    triples = np.array([[0, 1, 2], [0, 1, 3], [1, 1, 3], [0, 4, 5]])
+    one, other = head(triples, torch.tensor([1.0, 0, 0, 0])), head(triples, torch.tensor([-1.0, 0, 0, 0]))
+    assert (one != other).tolist() == [True, True, False, False]
+
+
+@torch.no_grad()
+def test_a_word_knows_what_stands_around_it_elsewhere() -> None:
+    model = tiny_model()
+    windower = tiny_windower(model)
+    far = " the" * 60
+    texts = [f"acme{far} nmpa accepted acme", f"acme said{far} nmpa accepted acme"]
+    last = [model(**windower.batch([windower.encode(text)], 64)) for text in texts]
+    assert torch.equal(last[0].word_states[-1], last[1].word_states[-1])  # too far to be in one window
+    assert not torch.equal(last[0].tag_logits[-1], last[1].tag_logits[-1])
+
+
+@torch.no_grad()
+def test_the_encoder_reads_the_shapes_of_words() -> None:
+    model = tiny_model()
+    windower = tiny_windower(model)
+    batches = [windower.batch([windower.encode(text)], 64) for text in ("nmpa acme", "NMPA acme")]
+    assert torch.equal(batches[0]["windows"][0]["input_ids"], batches[1]["windows"][0]["input_ids"])
+    states = [model._encode(**batch["windows"][0]) for batch in batches]
+    assert not torch.equal(states[0][-2], states[1][-2])  # of the word after it
