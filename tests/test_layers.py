@@ -15,11 +15,11 @@ LAYERS = (
     {"documents"},
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
     | {"splits", "layout"},
-    {"windows", "configuration", "decoding", "studio"},
+    {"windows", "configuration", "confidence", "decoding", "studio"},
     {"dataset", "pairs", "heads", "prediction"},
     {"modeling"},
     {"features", "records", "evaluation", "page", "tables", "ranking"},
-    {"training", "differences", "bench_table"},
+    {"training", "judgement", "differences", "bench_table"},
     {"pipeline", "agreement", "preannotation", "stock"},
     {"cli", "suspects", "backend", "annotators", "bench", "pseudo"},
     {"__init__", "__main__"},
@@ -36,6 +36,7 @@ WITHIN = {
     ("labelstudio_task", "import_report"),
     ("labelstudio_result", "labelstudio_offsets"),
     ("evaluation", "records"),
+    ("training", "judgement"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,53 @@ def test_a_folder_without_a_model_is_refused_with_what_is_missing(tmp_path: Path
         load(tmp_path)
     with pytest.raises(ValueError, match="no such folder"):
         load(tmp_path / "nowhere")
+
+
+@pytest.fixture(scope="module")
+def calibrated_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with scales that halve the logits of drugs, and thresholds for precisions of records and drugs."""
+    path = tmp_path_factory.mktemp("calibrated") / "model"
+    shutil.copytree(model_dir, path)
+    config = json.loads((path / "config.json").read_text())
+    config["calibration"] = {
+        "scales": {"DRUG": [0.5, -0.5], "records": [0.5, 0.5]},
+        "thresholds": {"records": {"0.5": 0.45, "0.9": 0.6}, "DRUG": {"0.9": 0.5}},
+    }
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+def scores(results: list[dict], type_: str) -> list[float]:
+    return [m["score"] for r in results for e in r["entities"] if e["type"] == type_ for m in e["mentions"]]
+
+
+def test_a_calibrated_model_gives_other_scores_and_the_same_mentions(
+    extract: TriplesPipeline, calibrated_dir: Path
+) -> None:
+    calibrated = load(calibrated_dir)(TEXTS)
+    plain = extract(TEXTS)
+    assert len(scores(calibrated, "DRUG")) == len(scores(plain, "DRUG")) > 0
+    assert scores(calibrated, "EVENT") == scores(plain, "EVENT")
+    assert all(c < p for c, p in zip(scores(calibrated, "DRUG"), scores(plain, "DRUG"), strict=True))
+
+
+def test_a_wanted_precision_takes_the_threshold_that_met_it(calibrated_dir: Path) -> None:
+    extract = load(calibrated_dir)
+    everything = extract(TEXTS)
+    kept = extract(TEXTS, precision=0.9)
+    assert kept == extract(TEXTS, threshold={"records": 0.6}) == load(calibrated_dir, precision=0.9)(TEXTS)
+    records = [record["score"] for r in everything for record in r["records"]]
+    left = [record["score"] for r in kept for record in r["records"]]
+    assert left == [score for score in records if score >= 0.6]
+    assert 0 < len(left) < len(records)
+    assert [r["entities"] for r in kept] == [r["entities"] for r in everything]
+    assert min(scores(extract(TEXTS, precision={"DRUG": 0.8}), "DRUG")) >= 0.5 > min(scores(everything, "DRUG"))
+
+
+def test_a_precision_that_was_not_met_is_refused(extract: TriplesPipeline, calibrated_dir: Path) -> None:
+    with pytest.raises(ValueError, match=r"precision 0.95 of records was not met on validation; the highest .* 0.9"):
+        load(calibrated_dir, precision=0.95)
+    with pytest.raises(ValueError, match="none was measured"):
+        extract(TEXTS, precision=0.5)
+    with pytest.raises(ValueError, match="precision for unknown type 'DRUGS'"):
+        load(calibrated_dir)("x", precision={"DRUGS": 0.5})

@@ -84,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument(
         "--threshold", type=_probability, metavar="T", help="smallest probability kept; default: the model's own"
     )
+    extract.add_argument(
+        "--precision", type=_probability, metavar="P", help="keep the records of which this share should be right"
+    )
     extract.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="texts read at once (32)")
     extract.add_argument("--device", metavar="D", help="such as cpu or cuda:0; default: a GPU if there is one")
     return parser
@@ -170,7 +173,13 @@ def _load(options: argparse.Namespace) -> Any:
 
     disable_progress_bar()
     try:
-        return load(name, device=options.device, batch_size=options.batch_size, threshold=options.threshold)
+        return load(
+            name,
+            device=options.device,
+            batch_size=options.batch_size,
+            threshold=options.threshold,
+            precision=options.precision,
+        )
     except (OSError, ValueError, RuntimeError, AssertionError) as error:  # torch asserts that it has CUDA
         raise CommandError(f"the model cannot be loaded: {' '.join(str(error).split())}") from error
 

@@ -20,7 +20,8 @@ class TriplesConfig(PreTrainedConfig):
         pair_size: width `K` of the hidden layer of the pair heads.
         head_dropout: dropout before each head.
         tag_weight: weight of the loss of the tags beside those of the structure.
-        thresholds: entity or relation type -> smallest probability of a prediction that is kept.
+        thresholds: entity or relation type, or "records" -> smallest probability of a prediction that is kept.
+        calibration: what makes scores probabilities, as `Confidence.to_dict` gives it.
     """
 
     model_type = "pharmatriples"
@@ -35,3 +36,4 @@ class TriplesConfig(PreTrainedConfig):
     head_dropout: float | int = 0.2
     tag_weight: float | int = 2.0
     thresholds: dict | None = None
+    calibration: dict | None = None

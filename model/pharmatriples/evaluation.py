@@ -220,7 +220,7 @@ def evaluate(gold: Sequence[Document], predicted: Sequence[Document], schema: Sc
         EvaluationError: an id is missing, foreign or there twice, or the texts of a pair differ.
         DocumentError: a document does not follow the schema.
     """
-    pairs = _paired(gold, predicted)
+    pairs = paired(gold, predicted)
     value_names: dict[str, dict[str, None]] = {}
     for attributes in schema.attributes.values():
         for name, values in attributes.items():
@@ -320,7 +320,12 @@ class _Tally:
         return ByLabel(dict(self._counts))
 
 
-def _paired(gold: Sequence[Document], predicted: Sequence[Document]) -> list[tuple[Document, Document]]:
+def paired(gold: Sequence[Document], predicted: Sequence[Document]) -> list[tuple[Document, Document]]:
+    """Gold and predicted documents of one id.
+
+    Raises:
+        EvaluationError: an id is missing, foreign or there twice, or the texts of a pair differ.
+    """
     for side, documents in (("gold", gold), ("predicted", predicted)):
         for id_, count in Counter(d.id for d in documents).items():
             if count > 1:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .confidence import RECORDS, Confidence
 from .configuration import TriplesConfig
 from .documents import Document
 from .modeling import TriplesModel, quiet
@@ -31,7 +32,10 @@ class TriplesPipeline(Pipeline):
 
     Args:
         batch_size: most texts that are read at once.
-        threshold: smallest probability of what is kept: one number, or a mapping of entity and relation types.
+        threshold: smallest probability of what is kept: one number, or a mapping of entity types, relation types and
+            "records".
+        precision: the share that should be right of the records that are kept (a number), or of what a mapping names
+            like that of `threshold`; the thresholds are those at which the model met it on its validation documents.
     """
 
     _load_processor: Any = False
@@ -44,11 +48,14 @@ class TriplesPipeline(Pipeline):
         *args: Any,
         batch_size: int = BATCH_SIZE,
         threshold: float | Mapping[str, float] | None = None,
+        precision: float | Mapping[str, float] | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.batch_size = _positive(batch_size)
-        self.thresholds = self._thresholds(threshold)
+        self.confidence = Confidence.from_dict(self.model.config.calibration)
+        self.thresholds = dict(self.model.config.thresholds or {})
+        self.thresholds = self._thresholds(threshold, precision)
         self.windower = Windower(self.tokenizer, self.model.config.window, self.model.config.stride)
 
     def __call__(self, inputs: str | Iterable[str], **kwargs: Any) -> Any:  # type: ignore[override]
@@ -56,16 +63,17 @@ class TriplesPipeline(Pipeline):
 
         Args:
             inputs: a str gives a dict, a list or tuple gives a list, any other iterable an iterator.
-            batch_size, threshold: as for the pipeline, for this call.
+            batch_size, threshold, precision: as for the pipeline, for this call.
 
         Raises:
             TypeError: something in the input is no str; the message names its place.
+            ValueError: a threshold or a precision is no share, names no type, or was not met on validation.
         """
-        unknown = kwargs.keys() - {"batch_size", "threshold"}
+        unknown = kwargs.keys() - {"batch_size", "threshold", "precision"}
         if unknown:
-            raise TypeError(f"unknown argument {sorted(unknown)[0]!r}; a call takes batch_size and threshold")
+            raise TypeError(f"unknown argument {sorted(unknown)[0]!r}; a call takes batch_size, threshold, precision")
         batch_size = _positive(kwargs.get("batch_size", self.batch_size))
-        thresholds = self._thresholds(kwargs["threshold"]) if "threshold" in kwargs else self.thresholds
+        thresholds = self._thresholds(kwargs.get("threshold"), kwargs.get("precision"))
         if isinstance(inputs, str):
             return next(self._results([inputs], batch_size, thresholds))
         if isinstance(inputs, (bytes, Mapping)) or not isinstance(inputs, Iterable):
@@ -79,27 +87,17 @@ class TriplesPipeline(Pipeline):
         self, texts: Iterable[Any], batch_size: int, thresholds: Mapping[str, float]
     ) -> Iterator[dict[str, Any]]:
         for document in predict(self.model, self.windower, _checked(texts), batch_size, thresholds):
-            yield result(document)
+            yield result(document, self.confidence, thresholds.get(RECORDS, 0.0))
 
-    def _thresholds(self, threshold: float | Mapping[str, float] | None) -> dict[str, float]:
-        """Type -> threshold; those of the model's configuration where nothing is asked for."""
-        own = dict(self.model.config.thresholds or {})
-        if threshold is None:
-            return own
+    def _thresholds(
+        self, threshold: float | Mapping[str, float] | None, precision: float | Mapping[str, float] | None
+    ) -> dict[str, float]:
+        """Name -> threshold: what is asked for over what the pipeline or the model's configuration has."""
         schema: Schema = self.model.schema  # type: ignore[assignment]
-        names = [*schema.entities, *schema.relations]
-        if isinstance(threshold, Mapping):
-            given = dict(threshold)
-        elif isinstance(threshold, Real):
-            given = dict.fromkeys(names, threshold)
-        else:
-            raise ValueError(f"threshold must be a number, or a mapping of type to number, found {_kind(threshold)}")
-        for name, value in given.items():
-            if name not in names:
-                raise ValueError(f"threshold for unknown type {name!r}; known are {', '.join(names)}")
-            if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
-                raise ValueError(f"threshold for {name} must be a number from 0 to 1, found {value!r}")
-        return own | given
+        names = [*schema.entities, *schema.relations, RECORDS]
+        precisions = _shares("precision", precision, names, [RECORDS])
+        wanted = {name: self.confidence.threshold(name, share) for name, share in precisions.items()}
+        return self.thresholds | _shares("threshold", threshold, names, names) | wanted
 
     # The base class asks for these four; one call of `predict` does their work on whole batches of documents.
     def _sanitize_parameters(self) -> tuple[dict, dict, dict]:  # type: ignore[override]
@@ -112,11 +110,18 @@ class TriplesPipeline(Pipeline):
         return next(predict(self.model, self.windower, [inputs], 1, self.thresholds))
 
     def postprocess(self, outputs: Document) -> dict[str, Any]:  # type: ignore[override]
-        return result(outputs)
+        return result(outputs, self.confidence, self.thresholds.get(RECORDS, 0.0))
 
 
-def result(document: Document) -> dict[str, Any]:
-    """A predicted document as a plain dict of entities, relations and records."""
+def result(document: Document, confidence: Confidence, lowest: float) -> dict[str, Any]:
+    """A predicted document as a plain dict of entities, relations and records.
+
+    Args:
+        confidence: gives the probabilities of records; `lowest` is the smallest of a record that is kept.
+    """
+    found = records(document)
+    for record in found:
+        record["score"] = round(float(confidence.probability(RECORDS, record["score"])), 4)
     return {
         "entities": [
             {
@@ -133,7 +138,7 @@ def result(document: Document) -> dict[str, Any]:
             for entity in document.entities.values()
         ],
         "relations": [{"type": r.type, "head": r.head, "tail": r.tail, "score": r.score} for r in document.relations],
-        "records": records(document),
+        "records": [record for record in found if record["score"] >= lowest],
     }
 
 
@@ -150,6 +155,7 @@ def load(
     dtype: str = "auto",
     batch_size: int = BATCH_SIZE,
     threshold: float | Mapping[str, float] | None = None,
+    precision: float | Mapping[str, float] | None = None,
     **kwargs: Any,
 ) -> TriplesPipeline:
     """The pipeline of a trained model.
@@ -158,7 +164,7 @@ def load(
         model: a folder, or a hub id.
         device: as `transformers.pipeline` takes it; a GPU where there is one.
         dtype: of the weights; "auto" is the one they were saved in.
-        batch_size, threshold: see `TriplesPipeline`.
+        batch_size, threshold, precision: see `TriplesPipeline`.
         kwargs: further arguments of `from_pretrained`, such as `revision` or `token`.
 
     Raises:
@@ -188,8 +194,30 @@ def load(
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{name}: no model that can be loaded from a folder or the hub: {reason}") from error
     return TriplesPipeline(
-        model=loaded.heads_in_fp32(), tokenizer=tokenizer, device=device, batch_size=batch_size, threshold=threshold
+        model=loaded.heads_in_fp32(),
+        tokenizer=tokenizer,
+        device=device,
+        batch_size=batch_size,
+        threshold=threshold,
+        precision=precision,
     )
+
+
+def _shares(
+    what: str, given: float | Mapping[str, float] | None, known: Sequence[str], all_: Sequence[str]
+) -> dict[str, float]:
+    """Name -> share in [0, 1] of an argument that is nothing, a mapping of known names, or one number for `all_`."""
+    if given is None:
+        return {}
+    if not isinstance(given, (Mapping, Real)):
+        raise ValueError(f"{what} must be a number, or a mapping of type to number, found {_kind(given)}")
+    shares = dict(given) if isinstance(given, Mapping) else dict.fromkeys(all_, given)
+    for name, value in shares.items():
+        if name not in known:
+            raise ValueError(f"{what} for unknown type {name!r}; known are {', '.join(known)}")
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
+            raise ValueError(f"{what} for {name} must be a number from 0 to 1, found {value!r}")
+    return shares
 
 
 def _checked(texts: Iterable[Any]) -> Iterator[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from .confidence import Confidence
 from .decoding import Spans, assemble, cluster, consistent, decode_tags
 from .documents import Document
 from .windows import EncodedText, Windower
@@ -64,12 +65,13 @@ def predict(
         model: a `TriplesModel`, in eval mode.
         texts: read as they are needed, so that an endless stream is no trouble.
         batch_size: most texts that are read at once.
-        thresholds: entity or relation type -> smallest probability kept; where a type is not named, 0.5 for relations
-            and none for mentions.
+        thresholds: entity or relation type -> smallest probability kept; default: those of the model's configuration.
+            Where a type is not named it is 0.5 for relations, and none for mentions.
     """
+    thresholds = (model.config.thresholds or {}) if thresholds is None else thresholds
     for number, reading in enumerate(readings(model, windower, texts, batch_size)):
         spans = reading.spans(model)
-        yield _document(model, str(number), reading.text, reading.states, spans, thresholds or {})
+        yield _document(model, str(number), reading.text, reading.states, spans, thresholds)
 
 
 def _chunks(texts: Iterable[str], batch_size: int) -> Iterator[list[str]]:
@@ -99,8 +101,12 @@ def _document(
     """Decode what stands above the tags: attributes, entities, relations."""
     schema = model.schema
     types = list(schema.entities)
+    confidence = Confidence.from_dict(model.config.calibration)
+    scores = spans.scores.copy()
+    for t, type_ in enumerate(types):
+        scores[spans.types == t] = confidence.probability(type_, spans.scores[spans.types == t])
     lowest = np.array([thresholds.get(type_, 0.0) for type_ in types])
-    spans = spans.select(spans.scores >= lowest[spans.types])
+    spans = replace(spans, scores=scores).select(scores >= lowest[spans.types])
     if not len(spans):
         return Document(id=id_, text=text.text)
     structure = model.structure(states, spans, text)
@@ -108,12 +114,13 @@ def _document(
     groups = cluster(int(structure.groups.max()) + 1, structure.alias_pairs, probabilities, threshold=0.5)
     entities = groups[structure.groups]
     triples, logits = model.relation_logits(states, structure.vectors, spans, entities, text)
-    names = list(schema.relations)
-    relations = [
-        (names[r], head, tail, score)
-        for (r, head, tail), score in zip(triples.tolist(), logits.sigmoid().tolist(), strict=True)
-        if score >= thresholds.get(names[r], 0.5)
-    ]
+    relations = []
+    for r, name in enumerate(schema.relations):
+        mine = np.flatnonzero(triples[:, 0] == r)
+        probabilities = confidence.probability(name, logits.double().sigmoid().cpu().numpy()[mine])
+        kept = probabilities >= thresholds.get(name, 0.5)
+        for (_, head, tail), score in zip(triples[mine[kept]].tolist(), probabilities[kept].tolist(), strict=True):
+            relations.append((name, head, tail, score))
     attributes = _attributes(model, structure.attribute_logits, spans, entities)
     return assemble(id_, text.text, text.offsets, spans, entities, attributes, relations, schema)
 

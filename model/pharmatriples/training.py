@@ -27,6 +27,7 @@ from .dataset import read_documents
 from .documents import Document
 from .evaluation import Scores, evaluate
 from .features import Collator, Example, Examples
+from .judgement import LOWEST, calibration
 from .modeling import TriplesModel, quiet
 from .prediction import predict
 from .schema import Schema
@@ -250,12 +251,33 @@ class TriplesTrainer(Trainer):
 
 def evaluate_model(model: TriplesModel, windower: Windower, documents: Sequence[Document]) -> Scores:
     """Scores of a model on annotated documents, through the same path as the pipeline."""
+    return evaluate(documents, _predicted(model, windower, documents), model.schema)
+
+
+def _predicted(
+    model: TriplesModel,
+    windower: Windower,
+    documents: Sequence[Document],
+    thresholds: Mapping[str, float] | None = None,
+) -> list[Document]:
     training = model.training
     model.eval()
-    predicted = predict(model, windower, (d.text for d in documents))
-    named = [dataclasses.replace(p, id=d.id) for p, d in zip(predicted, documents, strict=True)]
+    found = predict(model, windower, (d.text for d in documents), thresholds=thresholds)
+    named = [dataclasses.replace(p, id=d.id) for p, d in zip(found, documents, strict=True)]
     model.train(training)
-    return evaluate(documents, named, model.schema)
+    return named
+
+
+def calibrate(model: Any, windower: Windower, documents: Sequence[Document]) -> None:
+    """Keep in a model's configuration what makes its scores probabilities, and its threshold of relations.
+
+    Args:
+        documents: annotated ones that it was not trained on.
+    """
+    model.config.calibration = None
+    raw = _predicted(model, windower, documents, dict.fromkeys(model.schema.relations, LOWEST))
+    confidence, model.config.thresholds = calibration(documents, raw, model.schema)
+    model.config.calibration = confidence.to_dict()
 
 
 def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False) -> dict[str, float]:
@@ -317,6 +339,7 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     if world > 1:
         checkpoint = _broadcast(checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
+    calibrate(trainer.model, windower, documents["validation"])
     metrics = trainer.evaluate()
     if trainer.is_world_process_zero():
         record |= {"precision": "bf16" if bf16 else "fp32", "validation": metrics}
