@@ -87,7 +87,7 @@ def test_a_text_that_the_model_was_trained_on_comes_after_those_that_are_new_to_
 ) -> None:
     ranked = rank(trained, windower, [acme(), *corpus()])
     assert ranked[-1].id == "acme"
-    assert ranked[-1].score < 0.5 * min(item.score for item in ranked[:-1])
+    assert ranked[-1].score < 0.2 * sum(item.score for item in ranked[:-1]) / len(TEXTS)
 
 
 def test_ten_near_copies_do_not_fill_the_top(model: TriplesModel, windower: Windower) -> None:

@@ -15,6 +15,8 @@ from .schema import Schema
 
 # Smallest mean probability, over the places where a wording stands, of a name that is kept.
 NAME_THRESHOLD = 0.3
+# Mean alias probability from which a group joins a cluster: a split entity costs more relations than a merged one.
+ALIAS_THRESHOLD = 0.3
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ def name_groups(spans: Spans, wordings: Sequence[str], named: Sequence[bool]) ->
     )
 
 
-def cluster(count: int, pairs: np.ndarray, probabilities: np.ndarray, threshold: float) -> np.ndarray:
+def cluster(count: int, pairs: np.ndarray, probabilities: np.ndarray, threshold: float = ALIAS_THRESHOLD) -> np.ndarray:
     """Groups to entities: each joins the earlier cluster with the highest mean alias probability above the threshold.
 
     Args:

@@ -111,7 +111,7 @@ def _document(
         return Document(id=id_, text=text.text)
     structure = model.structure(states, spans, text)
     probabilities = structure.alias_logits.sigmoid().cpu().numpy()
-    groups = cluster(int(structure.groups.max()) + 1, structure.alias_pairs, probabilities, threshold=0.5)
+    groups = cluster(int(structure.groups.max()) + 1, structure.alias_pairs, probabilities)
     entities = groups[structure.groups]
     triples, logits = model.relation_logits(states, structure.vectors, spans, entities, text)
     relations = []

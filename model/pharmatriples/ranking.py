@@ -137,7 +137,7 @@ def _doubts(model: TriplesModel, reading: Reading) -> list[tuple[np.ndarray, Cal
         return f"{a!r} = {b!r} {alias[i]:.0%}"
 
     found.append((np.minimum(alias, 1 - alias), same))
-    groups = cluster(int(structure.groups.max()) + 1, pairs, alias, threshold=0.5)
+    groups = cluster(int(structure.groups.max()) + 1, pairs, alias)
     entities = groups[structure.groups]
     triples, logits = model.relation_logits(reading.states, structure.vectors, spans, entities, text)
     related = logits.float().sigmoid().cpu().numpy()
