@@ -12,24 +12,27 @@ from pharmatriples.training import TrainingConfig, is_current
 from tiny import ROOT, SCHEMA, acme, tiny_encoder_dir
 
 
-def test_it_learns_a_release_by_heart_and_links_within_its_sentences(tmp_path: Path) -> None:
-    tiny_encoder_dir(tmp_path / "encoder")
-    documents = [replace(acme(), id=split, split=split) for split in ("train", "validation")]
-    write_jsonl(documents, tmp_path / "data.jsonl")
-    config = TrainingConfig(
-        output_dir=str(tmp_path / "stock"),
-        data=str(tmp_path / "data.jsonl"),
+def configured(folder: Path) -> TrainingConfig:
+    """A configuration on copies of one release."""
+    tiny_encoder_dir(folder / "encoder")
+    splits = ["train"] * 16 + ["validation"]
+    write_jsonl((replace(acme(), id=f"d{i}", split=split) for i, split in enumerate(splits)), folder / "data.jsonl")
+    return TrainingConfig(
+        output_dir=str(folder / "stock"),
+        data=str(folder / "data.jsonl"),
         schema=str(ROOT / "configs" / "schema.yaml"),
-        encoder=str(tmp_path / "encoder"),
+        encoder=str(folder / "encoder"),
         window=64,
         stride=16,
-        seed=13,
     )
-    config = replace(recipe(config), learning_rate=1e-2, epochs=120.0)
+
+
+def test_it_learns_a_release_by_heart_and_links_within_its_sentences(tmp_path: Path) -> None:
+    config = replace(recipe(configured(tmp_path)), learning_rate=5e-3, epochs=40.0)
     assert (config.window, config.batch_size, config.precision) == (64, 8, "fp32")
     train(config)
     assert is_current(config)
-    document = documents[0]
+    document = acme()
     (found,) = annotate(config, [document])
     scores = evaluate([document], [found], SCHEMA)
     assert scores.mentions.micro.f1 == 1
@@ -49,18 +52,7 @@ def test_it_learns_a_release_by_heart_and_links_within_its_sentences(tmp_path: P
 
 
 def test_an_empty_text_has_nothing(tmp_path: Path) -> None:
-    tiny_encoder_dir(tmp_path / "encoder")
-    documents = [replace(acme(), id=split, split=split) for split in ("train", "validation")]
-    write_jsonl(documents, tmp_path / "data.jsonl")
-    config = TrainingConfig(
-        output_dir=str(tmp_path / "stock"),
-        data=str(tmp_path / "data.jsonl"),
-        schema=str(ROOT / "configs" / "schema.yaml"),
-        encoder=str(tmp_path / "encoder"),
-        window=64,
-        stride=16,
-        max_steps=1,
-    )
-    train(recipe(config))
+    config = replace(recipe(configured(tmp_path)), max_steps=1)
+    train(config)
     empty = replace(acme(), text="", mentions=(), relations=())
-    assert [d.mentions for d in annotate(recipe(config), [empty])] == [()]
+    assert [d.mentions for d in annotate(config, [empty])] == [()]

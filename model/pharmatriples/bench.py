@@ -155,7 +155,9 @@ class Run:
         for name, documents in self.documents().items():
             if name in counts:
                 continue
-            predicted = annotate(extract, documents) if extract else annotate_by_stock(self.config, documents)
+            predicted = (
+                annotate(extract, documents) if extract is not None else annotate_by_stock(self.config, documents)
+            )
             found = {
                 g.id: {figure: [c.tp, c.fp, c.fn] for figure, c in figures(evaluate([g], [p], schema)).items()}
                 for g, p in zip(documents, predicted, strict=True)

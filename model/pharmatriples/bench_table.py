@@ -89,7 +89,8 @@ def summarize(runs: Sequence[Mapping[str, Mapping[str, Sequence[int]]]]) -> dict
     """
     ids = list(runs[0])
     weights = np.random.default_rng(0).multinomial(len(ids), [1 / len(ids)] * len(ids), size=RESAMPLES)  # [B, D]
-    means, drawn = {}, {}
+    means: dict[str, np.ndarray] = {}
+    drawn: dict[str, np.ndarray] = {}
     for figure in runs[0][ids[0]]:
         counts = np.array([[run[id_][figure] for id_ in ids] for run in runs])  # [seeds, D, 3]
         means[figure] = _f1(counts.sum(axis=1))
@@ -136,12 +137,12 @@ def agreement(path: str | Path) -> dict[str, dict[str, Any]]:
         TableError: the file is not of this form.
     """
     try:
-        found: dict[str, dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))["sets"]
-        for one in found.values():
-            f"{one['label']:s}", [f"{value:.1f}" for value in one["f1"].values()]
+        return {
+            name: {"label": str(one["label"]), "f1": {figure: float(value) for figure, value in one["f1"].items()}}
+            for name, one in json.loads(Path(path).read_text(encoding="utf-8"))["sets"].items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TableError(f"{path}: no file of agreement, see benchmarks/agreement.json: {error!r}") from None
-    return found
+        raise TableError(f"{path}: tells no agreement as benchmarks/agreement.json does: {error!r}") from None
 
 
 def markdown(rows: Sequence[Row], shown: Sequence[str], ceiling: Mapping[str, Mapping[str, Any]]) -> str:

@@ -52,6 +52,7 @@ def train(config: TrainingConfig, resume: bool = False) -> None:
         model = AutoModelForTokenClassification.from_pretrained(
             path, num_labels=1 + 2 * len(_kinds(schema)), dtype=torch.float32
         )
+    rows: Any = [row for document in documents["train"] for row in _rows(document, tokenizer, config.window, schema)]
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
@@ -67,7 +68,7 @@ def train(config: TrainingConfig, resume: bool = False) -> None:
             report_to="none",
             seed=config.seed,
         ),
-        train_dataset=[row for d in documents["train"] for row in _rows(d, tokenizer, config.window, schema)],  # type: ignore[arg-type]
+        train_dataset=rows,
         data_collator=DataCollatorForTokenClassification(tokenizer),
     )
     trainer.train(resume_from_checkpoint=checkpoint)
