@@ -1,7 +1,9 @@
 """Make a data set (Parquet with a card, for `datasets.load_dataset`) of annotated documents.
 
-Inputs are Label Studio exports (.json), JSON lines (.jsonl, .jsonl.gz) and data sets. Documents that have a split
-keep it; the others get one, in which documents of one group and near-duplicates never fall apart.
+Inputs are Label Studio exports (.json), JSON lines (.jsonl), PubTator (.pubtator, .txt), BioC (.xml, .bioc.json), all
+but the first also with .gz, and data sets. Documents that have a split keep it, those of a file behind --train,
+--validation or --test get this one. The others are shared out, 8 : 1 : 1 or without the splits that files are given
+for, so that documents of one group and near-duplicates never fall apart.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Sequence
 
 from pharmatriples.annotators import POLICIES, policy
 from pharmatriples.dataset import read_documents, to_dataset, write_dataset
-from pharmatriples.documents import Document
+from pharmatriples.documents import SPLITS, Document
 from pharmatriples.import_report import ImportReport
 from pharmatriples.schema import Schema
 from pharmatriples.splits import assign_splits, leaks
@@ -20,7 +22,9 @@ from pharmatriples.splits import assign_splits, leaks
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="export, JSON lines, or folder with a data set")
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="file of annotated documents, or a data set")
+    for split in SPLITS:
+        parser.add_argument(f"--{split}", nargs="+", default=[], metavar="INPUT", help=f"inputs that are all {split}")
     parser.add_argument("-o", "--output", required=True, metavar="OUTDIR", help="folder to write")
     parser.add_argument("--schema", default="configs/schema.yaml", help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=13, help="of the splits that are drawn; default: %(default)s")
@@ -32,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--strict", action="store_true", help="fail where something in an export is refused")
     options = parser.parse_args(arguments)
+    given = {split: getattr(options, split) for split in SPLITS}
+    inputs = [(path, None) for path in options.inputs]
+    inputs += [(path, split) for split, paths in given.items() for path in paths]
+    if not inputs:
+        parser.error("give at least one INPUT")
 
     def tell(report: ImportReport) -> None:
         print(report)
@@ -43,15 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = policy(options.policy, schema)
         read: dict[str, Document] = {}
         places: dict[str, str] = {}
-        for path in options.inputs:
+        for path, split in inputs:
             for document in read_documents(path, schema, None, tell, chosen):
                 if document.id in read:
                     raise ValueError(
                         f"{path}: release {document.id!r} is also in {places[document.id]}; leave one of them out, or "
                         "import both into one Label Studio project, whose export tells the annotators apart"
                     )
-                read[document.id], places[document.id] = document, path
-        documents = assign_splits(list(read.values()), options.seed)
+                read[document.id] = document.with_split(split) if split else document
+                places[document.id] = path
+        shares = [0.0 if given[split] else share for split, share in zip(SPLITS, (0.8, 0.1, 0.1), strict=True)]
+        train, validation, test = (share / (sum(shares) or 1) for share in shares)
+        documents = assign_splits(list(read.values()), options.seed, (train, validation, test))
         dataset, report = to_dataset(documents, schema)
         write_dataset(dataset, schema, options.output)
     except (ValueError, OSError) as error:

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", metavar="MODEL", help="a folder or a hub id")
     parser.add_argument(
-        "data", metavar="DATA", help="Label Studio export (.json), JSON lines, or folder with a data set"
+        "data", metavar="DATA", help="Label Studio export, JSON lines, PubTator, BioC, or folder with a data set"
     )
     parser.add_argument("--split", help="train, validation or test; default: all documents")
     parser.add_argument("--json", type=Path, metavar="OUT", help="file for all figures")

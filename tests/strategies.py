@@ -32,7 +32,7 @@ def documents(draw: st.DrawFn) -> Document:
         attributes = {n: draw(st.sampled_from(list(v))) for n, v in SCHEMA.attributes.get(type_, {}).items()}
         entity = type_ + draw(texts)
         mentions.append(Mention(start, end, type_, entity, attributes, draw(scores)))
-    signatures = {(h, t): name for name, (h, t) in SCHEMA.relations.items()}
+    signatures = {pair: name for name, pairs in SCHEMA.relations.items() for pair in pairs}
     entities = {m.entity: m.type for m in mentions}
     relations = [
         Relation(signatures[entities[head], entities[tail]], head, tail, draw(scores))

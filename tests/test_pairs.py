@@ -41,7 +41,7 @@ def test_alias_pairs_join_groups_of_one_type_and_know_initials_and_brackets() ->
 
 def test_a_head_is_paired_with_the_nearest_mention_of_each_tail_entity() -> None:
     entities = np.array([0, 0, 1, 2, 3, 1, 0])
-    pairs, features, between = relation_pairs(MENTIONS, entities, encoded(TEXT), [(0, 1)])
+    pairs, features, between = relation_pairs(MENTIONS, entities, encoded(TEXT), [(0, 0, 1, False)])
     assert pairs.tolist() == [[0, 2], [0, 4], [1, 2], [1, 4], [3, 2], [3, 4], [6, 5], [6, 4]]
     assert (features[:, 1:] < RELATION_FEATURES).all()
     nearest = dict(zip(map(tuple, pairs.tolist()), features[:, 3].tolist(), strict=True))
@@ -52,7 +52,7 @@ def test_a_head_is_paired_with_the_nearest_mention_of_each_tail_entity() -> None
 
 def test_a_mention_is_no_candidate_of_its_own_entity() -> None:
     entities = np.array([0, 0, 1, 2, 3, 1, 0])
-    pairs, _, _ = relation_pairs(MENTIONS, entities, encoded(TEXT), [(0, 0)])
+    pairs, _, _ = relation_pairs(MENTIONS, entities, encoded(TEXT), [(0, 0, 0, False)])
     assert all(entities[a] != entities[b] for a, b in pairs)
     assert {(int(entities[a]), int(entities[b])) for a, b in pairs} == {(0, 2), (2, 0)}
 
@@ -61,7 +61,7 @@ def test_the_number_of_pairs_of_a_long_text_is_bounded() -> None:
     count = 4000
     text = encoded("w " * count)
     many = Spans(np.arange(count), np.arange(count), np.arange(count) % 2, np.ones(count))
-    pairs, _, _ = relation_pairs(many, np.arange(count), text, [(0, 1)])
+    pairs, _, _ = relation_pairs(many, np.arange(count), text, [(0, 0, 1, False)])
     assert len(pairs) <= 2000 * (1024 + 4)
     groups = name_groups(many, ["w"] * count, [False, False])
     assert len(alias_pairs(many, groups, text, [True, True])[0]) <= count * 128

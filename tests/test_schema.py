@@ -43,7 +43,7 @@ def test_a_file_gives_its_types_attributes_relations_and_aliases(tmp_path: Path)
     assert (schema.name, schema.version) == ("small", 1)
     assert schema.entities == {"GENE": "A gene.", "DRUG": "", "EVENT": "What happened."}
     assert schema.attributes == {"EVENT": {"kind": {"start": "It begins.", "stop": ""}}}
-    assert schema.relations == {"acts_on": ("DRUG", "GENE"), "event_drug": ("EVENT", "DRUG")}
+    assert schema.relations == {"acts_on": (("DRUG", "GENE"),), "event_drug": (("EVENT", "DRUG"),)}
     assert (schema.alias, schema.alias_types) == ("alias_of", ("GENE", "DRUG"))
 
 
@@ -74,15 +74,23 @@ def test_a_schema_survives_json(tmp_path: Path) -> None:
 
 def test_names_that_yaml_takes_for_truth_values_stay_names(tmp_path: Path) -> None:
     schema = read(tmp_path, "name: x\nversion: 1\nentities:\n  NO:\n  ON:\nrelations:\n  yes: [NO, ON]\n")
-    assert schema.relations == {"yes": ("NO", "ON")}
+    assert schema.relations == {"yes": (("NO", "ON"),)}
 
 
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [
         ("acts_on: [DRUG, GENE]", "acts_on: [DRUG, GENES]", 13, "unknown entity type 'GENES'"),
-        ("event_drug: [EVENT, DRUG]", "again: [DRUG, GENE]", 14, "'acts_on' and 'again' join the same pair"),
-        ("event_drug: [EVENT, DRUG]", "back: [GENE, DRUG]", 14, "'acts_on' and 'back' join the same pair"),
+        ("acts_on: [DRUG, GENE]", "acts_on: [[DRUG, GENE], [DRUG, GENE]]", 13, "joins DRUG and GENE twice"),
+        ("acts_on: [DRUG, GENE]", "acts_on: [[DRUG, GENE], GENE]", 13, "unknown entity type \"['DRUG', 'GENE']\""),
+        ("acts_on: [DRUG, GENE]", "acts_on: []", 13, "needs [HEAD, TAIL]"),
+        ("alias:\n", "symmetric: acts_on\nalias:\n", 15, "must be a list of relation types"),
+        (
+            "alias:\n",
+            "symmetric: [acts]\nalias:\n",
+            15,
+            "'symmetric' names 'acts', no relation type; known are acts_on",
+        ),
         ("acts_on: [DRUG, GENE]", "acts_on: [DRUG]", 13, "needs [HEAD, TAIL]"),
         ("acts_on: [DRUG, GENE]", "acts_on: DRUG", 13, "needs [HEAD, TAIL]"),
         ("acts_on: [DRUG, GENE]", "acts on: [DRUG, GENE]", 13, "letters, digits and _ only"),
@@ -159,4 +167,19 @@ def test_the_shipped_schema_is_good_and_names_each_pair_once() -> None:
     schema = Schema.from_yaml(SHIPPED)
     assert Schema.from_dict(schema.to_dict()) == schema
     assert len(schema.tags) == 1 + 2 * len(schema.entities)
-    assert all(schema.relation_between(head, tail) == name for name, (head, tail) in schema.relations.items())
+    assert all(schema.relation_between(*pair) == name for name, pairs in schema.relations.items() for pair in pairs)
+
+
+def test_relations_may_join_several_pairs_of_types_and_share_them(tmp_path: Path) -> None:
+    several = GOOD.replace("  event_drug:", "  touches:\n  - [DRUG, GENE]\n  - [GENE, GENE]\n  event_drug:").replace(
+        "alias:\n", "symmetric: [touches]\nalias:\n"
+    )
+    schema = read(tmp_path, several)
+    assert schema.relations["touches"] == (("DRUG", "GENE"), ("GENE", "GENE"))
+    assert schema.symmetric == ("touches",)
+    assert schema.joins("touches") == "DRUG -> GENE or GENE -> GENE"
+    assert schema.relation_between("DRUG", "GENE") is None, "two types fit, so the pair does not name one"
+    assert schema.relation_between("GENE", "GENE") == "touches"
+    assert Schema.from_json(schema.to_json()) == schema
+    with pytest.raises(SchemaError, match="'touches' joins GENE and DRUG twice; keep one"):
+        read(tmp_path, several.replace("[GENE, GENE]", "[GENE, DRUG]"))

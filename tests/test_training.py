@@ -25,7 +25,7 @@ from pharmatriples.training import (
 )
 from tiny import ROOT, SCHEMA, tiny_encoder_dir
 
-CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.name != "schema.yaml")
+CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.endswith("schema.yaml"))
 
 
 @pytest.fixture(scope="module")

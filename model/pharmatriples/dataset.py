@@ -22,13 +22,23 @@ from datasets.exceptions import DatasetsError
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCardData
 
+from .bioc import read_bioc
+from .database_ids import Corpus
 from .documents import SPLITS, Document, DocumentError, read_jsonl, word_spans
 from .labelstudio import ImportReport, read_export
 from .labelstudio_task import Policy, everyone
+from .pubtator import read_pubtator
 from .schema import Schema
 
 FOLDER = {"README.md", "data", "schema.yaml"}
 EXACT_COLUMNS = ("id", "text", "mentions", "relations", "group", "source")
+# How the name of a file ends whose annotations carry database ids, before .gz -> what reads it.
+CORPORA: dict[str, Callable[[Path, Schema], Corpus]] = {
+    ".pubtator": read_pubtator,
+    ".txt": read_pubtator,
+    ".xml": read_bioc,
+    ".bioc.json": read_bioc,
+}
 
 
 class DatasetError(ValueError):
@@ -296,12 +306,13 @@ def read_documents(
     report: Callable[[ImportReport], object] = ImportReport.check,
     policy: Policy = everyone,
 ) -> list[Document]:
-    """The documents of a Label Studio export (.json), of JSON lines (.jsonl, .jsonl.gz), or of a folder that
-    `scripts/convert.py` wrote or that holds a saved DatasetDict.
+    """The documents of a Label Studio export (.json), of JSON lines (.jsonl), of PubTator (.pubtator, .txt), of BioC
+    (.xml, .bioc.json), or of a folder that `scripts/convert.py` wrote or that holds a saved DatasetDict. All but the
+    export may be gzipped (.gz).
 
     Args:
         split: only its documents.
-        report: is called with the import report of a Label Studio export; as long as nobody takes it, an item
+        report: is called with the import report of an export, PubTator or BioC; as long as nobody takes it, an item
             that the import refused is an error.
         policy: which annotations of a task in a Label Studio export become documents; see `annotators.policy`.
 
@@ -325,6 +336,7 @@ def read_documents(
     chosen = [document for document in documents if split in (None, document.split)]
     if not chosen:
         found = ", ".join(sorted({document.split or "documents without a split" for document in documents}))
+        found += "; scripts/convert.py gives splits" if any(d.split is None for d in documents) else ""
         wanted = f"no documents of the split {split!r}; it holds {found or 'none'}" if split else "no documents"
         raise DatasetError(f"{path}: {wanted}")
     return chosen
@@ -335,15 +347,39 @@ def _read(path: Path, schema: Schema, report: Callable[[ImportReport], object], 
         yield from _read_folder(path)
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         yield from read_jsonl(path)
+    elif reader := _corpus_reader(path):
+        corpus = reader(path, schema)
+        report(corpus.report)
+        yield from corpus.documents
     elif path.suffix == ".json":
         imported = read_export(path, schema, policy)
         report(imported.report)
         yield from imported.documents
     else:
         raise DatasetError(
-            f"{path}: not a form that is read here: a Label Studio export (.json), JSON lines (.jsonl, .jsonl.gz), "
-            "or a folder with a data set"
+            f"{path}: not a form that is read here: a Label Studio export (.json), JSON lines (.jsonl), PubTator "
+            "(.pubtator, .txt), BioC (.xml, .bioc.json), all but the first also with .gz, or a folder with a data set"
         )
+
+
+def _corpus_reader(path: Path) -> Callable[[Path, Schema], Corpus] | None:
+    name = path.name.lower().removesuffix(".gz")
+    return next((reader for ending, reader in CORPORA.items() if name.endswith(ending)), None)
+
+
+def read_corpus(path: str | Path, schema: Schema) -> Corpus:
+    """The documents of a PubTator or BioC file with the relations between their database ids.
+
+    Raises:
+        ValueError: the file cannot be read, or is of another form.
+    """
+    path = Path(path)
+    reader = _corpus_reader(path)
+    if reader is None or path.is_dir():
+        raise DatasetError(
+            f"{path}: database ids are read from PubTator or BioC ({', '.join(CORPORA)}); give such a file"
+        )
+    return reader(path, schema)
 
 
 def _read_folder(path: Path) -> list[Document]:

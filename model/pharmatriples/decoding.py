@@ -47,6 +47,40 @@ class Spans:
         return Spans(self.first[keep], self.last[keep], self.types[keep], self.scores[keep])
 
 
+@dataclass(frozen=True)
+class Marked:
+    """The mentions of a document as words.
+
+    Attributes:
+        mentions: those that have a word, which no mention before them has.
+        spans: their words, whole ones where a mention cuts one.
+        entities: [M] number of the entity of each, in the order of the text; names: the id of each entity.
+    """
+
+    mentions: tuple[Mention, ...]
+    spans: Spans
+    entities: np.ndarray
+    names: tuple[str, ...]
+
+
+def mark(document: Document, offsets: np.ndarray, types: Sequence[str]) -> Marked:
+    """The mentions of a document over its words, whose code points are `offsets` [N, 2]."""
+    rows: list[tuple[int, int, int, int]] = []
+    kept = []
+    numbers: dict[str, int] = {}
+    taken = 0
+    for m in document.mentions:
+        first = max(int(np.searchsorted(offsets[:, 1], m.start, side="right")), taken)
+        last = int(np.searchsorted(offsets[:, 0], m.end, side="left")) - 1
+        if first <= last:
+            rows.append((first, last, types.index(m.type), numbers.setdefault(m.entity, len(numbers))))
+            kept.append(m)
+            taken = last + 1
+    table = np.array(rows, dtype=np.int64).reshape(-1, 4)
+    spans = Spans(table[:, 0], table[:, 1], table[:, 2], np.ones(len(table)))
+    return Marked(tuple(kept), spans, table[:, 3], tuple(numbers))
+
+
 def decode_tags(log_probs: np.ndarray, lines: np.ndarray) -> Spans:
     """The most probable legal BIO sequence (Viterbi) as mentions; none goes on over the end of a line.
 

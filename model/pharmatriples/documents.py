@@ -213,10 +213,10 @@ class Document:
             signature = (self.entities[r.head].type, self.entities[r.tail].type)
             if r.type not in schema.relations:
                 raise self._error(f"relation type {r.type!r} is none of {', '.join(schema.relations)}")
-            if schema.relations[r.type] != signature:
+            if signature not in schema.relations[r.type]:
                 raise self._error(
                     f"relation {r.type} from {r.head!r} to {r.tail!r} joins {' -> '.join(signature)}, "
-                    f"must join {' -> '.join(schema.relations[r.type])}"
+                    f"must join {schema.joins(r.type)}"
                 )
         return self
 

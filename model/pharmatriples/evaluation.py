@@ -153,8 +153,10 @@ class Scores:
 
     @property
     def score(self) -> float:
-        """The mean F1 of mentions, relations and records: what checkpoints and models are chosen by."""
-        return (self.mentions.micro.f1 + self.relations.micro.f1 + self.records.f1) / 3
+        """The mean F1 of mentions, relations and records, as far as the documents have them: checkpoints and models are
+        chosen by it."""
+        parts = [part for part in (self.mentions.micro, self.relations.micro, self.records) if part.tp + part.fn]
+        return sum(part.f1 for part in parts) / max(len(parts), 1)
 
     def flat(self, prefix: str = "") -> dict[str, float]:
         """`<prefix>score`, and the F1 of each part as `<prefix><part>_f1`: what a Trainer logs."""
@@ -185,7 +187,8 @@ class Scores:
         yield "entities, B-cubed", False, self.entities
         yield "entities, B-cubed, end to end", False, self.entities_end_to_end
         yield from parts("relations", self.relations)
-        yield "records", False, self.records
+        if self.records != Counts():
+            yield "records", False, self.records
 
     def table(self) -> str:
         """A table to read: rates in per cent, then the counts."""
@@ -243,8 +246,11 @@ def evaluate(gold: Sequence[Document], predicted: Sequence[Document], schema: Sc
         grouping += _b_cubed(g, p, only_right=True)
         end_to_end += _b_cubed(g, p, only_right=False)
         relations.add_sets(
-            {((r.head, r.tail), r.type) for r in g.relations},
-            {((_stand(stand_in, r.head), _stand(stand_in, r.tail)), r.type) for r in p.relations},
+            {(_ends(r.head, r.tail, r.type in schema.symmetric), r.type) for r in g.relations},
+            {
+                (_ends(_stand(stand_in, r.head), _stand(stand_in, r.tail), r.type in schema.symmetric), r.type)
+                for r in p.relations
+            },
         )
         records.add_sets(
             {(record, "records") for record in record_tuples(g)},
@@ -363,6 +369,10 @@ def _valued(document: Document, attribute: str) -> set[tuple[Hashable, str]]:
 def _stand(stand_in: Mapping[str, str], entity: str | None) -> Hashable:
     """The gold id that `entity` stands for; none of a record stays none; else what no gold id equals."""
     return None if entity is None else stand_in.get(entity, (entity, "stands for no gold entity"))
+
+
+def _ends(head: Hashable, tail: Hashable, symmetric: bool) -> Hashable:
+    return frozenset((head, tail)) if symmetric else (head, tail)
 
 
 def _overlaps(gold: Sequence[Mention], predicted: Sequence[Mention]) -> Counts:

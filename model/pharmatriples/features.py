@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .decoding import Spans
-from .documents import Document, Entity
+from .decoding import mark
+from .documents import Document, Entity, Mention, Relation
 from .modeling import Targets
 from .schema import Schema
 from .windows import EncodedText, Windower
@@ -42,29 +42,17 @@ class Example:
 def example(document: Document, windower: Windower, schema: Schema) -> Example:
     """Targets of a document; it must have passed `Document.check(schema)`."""
     text = windower.encode(document.text)
-    types, relations = list(schema.entities), list(schema.relations)
+    relations = list(schema.relations)
+    marked = mark(document, text.offsets, list(schema.entities))
+    kept, spans, numbers = marked.mentions, marked.spans, {name: i for i, name in enumerate(marked.names)}
     tags = np.zeros(len(text), dtype=np.int64)
-    rows: list[tuple[int, int, int, int]] = []
-    kept, misaligned, broken, lost = [], [], [], []
-    numbers: dict[str, int] = {}
-    taken = 0
-    for m in document.mentions:
-        first = max(int(np.searchsorted(text.offsets[:, 1], m.start, side="right")), taken)
-        last = int(np.searchsorted(text.offsets[:, 0], m.end, side="left")) - 1
-        where = f"{document.id}: {m.type} {document.wording(m)!r} at [{m.start}, {m.end})"
-        if first > last:
-            lost.append(where)
-            continue
-        if (text.offsets[first, 0], text.offsets[last, 1]) != (m.start, m.end):
-            misaligned.append(where)
-        if text.lines[first] != text.lines[last]:
-            broken.append(where)
-        type_ = types.index(m.type)
+    misaligned, broken = [], []
+    for m, first, last, type_ in zip(kept, spans.first, spans.last, spans.types, strict=True):
         tags[first], tags[first + 1 : last + 1] = 1 + 2 * type_, 2 + 2 * type_
-        rows.append((first, last, type_, numbers.setdefault(m.entity, len(numbers))))
-        kept.append(m)
-        taken = last + 1
-    table = np.array(rows, dtype=np.int64).reshape(-1, 4)
+        if (text.offsets[first, 0], text.offsets[last, 1]) != (m.start, m.end):
+            misaligned.append(_where(document, m))
+        if text.lines[first] != text.lines[last]:
+            broken.append(_where(document, m))
     attributes = {
         name: np.array([labels.get(m.attributes.get(name, ""), -100) for m in kept], dtype=np.int64)
         for own in schema.attributes.values()
@@ -74,19 +62,30 @@ def example(document: Document, windower: Windower, schema: Schema) -> Example:
         text=text,
         targets=Targets(
             tags=tags,
-            spans=Spans(table[:, 0], table[:, 1], table[:, 2], np.ones(len(table))),
-            entities=table[:, 3],
+            spans=spans,
+            entities=marked.entities,
             attributes=attributes,
             relations=frozenset(
-                (relations.index(r.type), numbers[r.head], numbers[r.tail])
+                (relations.index(r.type), *_ends(document, r, numbers, schema))
                 for r in document.relations
                 if r.head in numbers and r.tail in numbers
             ),
         ),
         misaligned=tuple(misaligned),
         broken=tuple(broken),
-        lost=tuple(lost),
+        lost=tuple(_where(document, m) for m in document.mentions if m not in kept),
     )
+
+
+def _where(document: Document, m: Mention) -> str:
+    return f"{document.id}: {m.type} {document.wording(m)!r} at [{m.start}, {m.end})"
+
+
+def _ends(document: Document, relation: Relation, numbers: Mapping[str, int], schema: Schema) -> tuple[int, int]:
+    """Numbers of head and tail, in the order in which `pairs.relation_pairs` asks for them."""
+    head, tail = numbers[relation.head], numbers[relation.tail]
+    same = document.entities[relation.head].type == document.entities[relation.tail].type
+    return (tail, head) if same and relation.type in schema.symmetric and tail < head else (head, tail)
 
 
 class Variations:

@@ -1,4 +1,4 @@
-"""What became of everything in an export: a value, a table, and JSON."""
+"""What became of everything in a file of annotations: a value, a table, and JSON."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 OUTCOMES = ("kept", "repaired", "refused", "ignored")
-KINDS = ("task", "annotation", "region", "choice", "relation", "other", "draft", "prediction")
+KINDS = ("document", "mention")
+KINDS += ("task", "annotation", "region", "choice", "relation", "other", "draft", "prediction")  # of Label Studio
 
 
-class LabelStudioError(ValueError):
+class ReadError(ValueError):
+    """A file of annotations that cannot be read, or not whole; the message names file and place."""
+
+
+class LabelStudioError(ReadError):
     """An export that cannot be read, or not whole; the message names file, task and region."""
 
 
@@ -22,9 +27,11 @@ class Item:
     Attributes:
         outcome: kept; repaired or refused, for `reason`; ignored, where it is no annotation that was asked for (a
             draft, a prediction, a skipped task, another annotator's).
-        kind: task, annotation, region, choice, relation, other, draft or prediction.
-        task: id of the document that the task holds. annotation: number of the annotation in its task, from 1.
-        region: its region id, for a relation `FROM -> TO`.
+        kind: document, mention or relation; in an export of Label Studio task, annotation, region, choice, relation,
+            other, draft or prediction.
+        task: id of the document, or of the one that the task holds.
+        annotation: number of the annotation in its task, from 1.
+        region: its region id, for a relation `FROM -> TO`; outside Label Studio its line or its id.
         start, end, text: the span as given, and the words there where it is in the text.
     """
 
@@ -43,12 +50,17 @@ class Item:
         region = f", {self.region}" if self.region else ""
         place = f" [{self.start}, {self.end})" if self.start is not None else ""
         words = f" {self.text!r:.80}" if self.text else ""
-        return f"{self.outcome} {self.kind}: task {self.task!r}{number}{region}{place}{words}: {self.reason}"
+        holder = "document" if self.kind in ("document", "mention") or self._is_link else "task"
+        return f"{self.outcome} {self.kind}: {holder} {self.task!r}{number}{region}{place}{words}: {self.reason}"
+
+    @property
+    def _is_link(self) -> bool:
+        return self.kind == "relation" and self.annotation is None
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """Every item of an export with its outcome; the counts add up to the export's items."""
+    """Every item of a file with its outcome; the counts add up to the file's items."""
 
     source: str
     items: tuple[Item, ...]
@@ -56,23 +68,23 @@ class ImportReport:
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:
-        """Kind -> outcome -> how many, for the kinds that the export has."""
+        """Kind -> outcome -> how many, for the kinds that the file has."""
         found = Counter((item.kind, item.outcome) for item in self.items)
         kinds = [kind for kind in KINDS if any((kind, outcome) in found for outcome in OUTCOMES)]
         return {kind: {outcome: found[kind, outcome] for outcome in OUTCOMES} for kind in kinds}
 
     def of(self, *outcomes: str) -> list[Item]:
-        """The items with one of these outcomes, in the order of the export."""
+        """The items with one of these outcomes, in the order of the file."""
         return [item for item in self.items if item.outcome in outcomes]
 
     def check(self) -> ImportReport:
         """The report itself, if nothing was refused.
 
         Raises:
-            LabelStudioError: naming what was refused.
+            ReadError: naming what was refused.
         """
         if refused := self.of("refused"):
-            raise LabelStudioError(f"{self.source}: {len(refused)} items of the export are refused:\n" + _list(refused))
+            raise ReadError(f"{self.source}: {len(refused)} items of the file are refused:\n" + _list(refused))
         return self
 
     def to_dict(self) -> dict[str, Any]:

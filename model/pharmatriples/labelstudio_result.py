@@ -299,20 +299,22 @@ class _Reader:
             self.arrows.append(_Arrow(place, label, a, b))
 
     def _read_relation(self, place: int, label: str, a: _Region, b: _Region, direction: str) -> None:
-        signature = self.schema.relations[label]
+        signatures, joins = self.schema.relations[label], self.schema.joins(label)
         ways = {"right": [(a, b)], "left": [(b, a)], "bi": [(a, b), (b, a)]}[direction]
-        fitting = [(head, tail) for head, tail in ways if (head.type, tail.type) == signature]
-        if not fitting and (fitting := [(h, t) for t, h in ways if (h.type, t.type) == signature]):
-            self._repaired(place, f"turned round: {label} joins {' -> '.join(signature)}")
+        fitting = [(head, tail) for head, tail in ways if (head.type, tail.type) in signatures]
+        if not fitting and (fitting := [(h, t) for t, h in ways if (h.type, t.type) in signatures]):
+            self._repaired(place, f"turned round: {label} joins {joins}")
         elif fitting and len(fitting) < len(ways):
-            self._repaired(place, f"drawn both ways: {label} joins {' -> '.join(signature)}")
+            self._repaired(place, f"drawn both ways: {label} joins {joins}")
         if not fitting:
-            raise _Refused(f"{label} joins {' -> '.join(signature)}, found {a.type} and {b.type}")
+            raise _Refused(f"{label} joins {joins}, found {a.type} and {b.type}")
+        if label in self.schema.symmetric:
+            fitting = fitting[:1]  # drawn both ways says no more than one way
         self.arrows += [_Arrow(place, label, head, tail) for head, tail in fitting]
 
     def _implied_label(self, a: _Region, b: _Region) -> str:
         pairs = ((a.type, b.type), (b.type, a.type))
-        labels = [name for name, signature in self.schema.relations.items() if signature in pairs]
+        labels = [name for name, signatures in self.schema.relations.items() if any(p in signatures for p in pairs)]
         if a.type == b.type and a.type in self.schema.alias_types:
             labels.append(self.schema.alias)
         if len(labels) != 1:

@@ -121,7 +121,11 @@ class TriplesModel(PreTrainedModel):
         self.named = [type_ in self.schema.named_types for type_ in self.schema.entities]
         self.aliased = [type_ in self.schema.alias_types for type_ in self.schema.entities]
         index = list(self.schema.entities).index
-        self.signatures = [(index(head), index(tail)) for head, tail in self.schema.relations.values()]
+        self.signatures = [
+            (relation, index(head), index(tail), name in self.schema.symmetric)
+            for relation, (name, signatures) in enumerate(self.schema.relations.items())
+            for head, tail in signatures
+        ]
         self.post_init()
 
     def forward(

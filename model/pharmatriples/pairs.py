@@ -67,14 +67,15 @@ def alias_pairs(
 
 
 def relation_pairs(
-    spans: Spans, entities: np.ndarray, text: EncodedText, signatures: Sequence[tuple[int, int]]
+    spans: Spans, entities: np.ndarray, text: EncodedText, signatures: Sequence[tuple[int, int, int, bool]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of mentions that a relation of the schema may join: each mention of a head, and of each possible tail
     the mention that is nearest to it.
 
     Args:
         entities: [M] entity of each mention.
-        signatures: (head type, tail type) of each relation.
+        signatures: (relation, head type, tail type, whether the relation is symmetric). Of two entities of one type
+            that a symmetric relation may join, the one with the smaller number is the head.
 
     Returns:
         pairs [P, 2] of mentions, features [P, 1 + RELATION_FEATURES] of which the first is the relation index, and
@@ -82,7 +83,7 @@ def relation_pairs(
     """
     counts = np.bincount(entities, minlength=1)
     pairs, features = [], []
-    for relation, (head_type, tail_type) in enumerate(signatures):
+    for relation, head_type, tail_type, symmetric in signatures:
         heads, tails = np.flatnonzero(spans.types == head_type), np.flatnonzero(spans.types == tail_type)
         if not len(heads) or not len(tails):
             continue
@@ -92,7 +93,8 @@ def relation_pairs(
             some = heads[at : at + _ROWS]
             nearest, distance = _nearest(spans, some, tails, entities)
             rank = np.minimum(distance.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable"), 3)
-            own = (entities[some][:, None] == entities[tails[nearest]]) & (head_type == tail_type)
+            one, other = entities[some][:, None], entities[tails[nearest]]
+            own = ((one >= other) if symmetric else (one == other)) & (head_type == tail_type)
             a, b = np.nonzero(((distance <= _FAR) | (rank < _NEAREST - 1)) & ~own)
             head, tail, order = some[a], tails[nearest[a, b]], tail_order[nearest[a, b]]
             apart = text.sentences[spans.first[tail]] - text.sentences[spans.first[head]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from .confidence import Confidence
-from .decoding import Spans, assemble, cluster, consistent, decode_tags
-from .documents import Document
+from .decoding import Spans, assemble, cluster, consistent, decode_tags, mark
+from .documents import Document, Relation
 from .windows import EncodedText, Windower
 
 # Padded pieces in one forward of the encoder, and characters of the texts that are held at once.
@@ -74,6 +74,34 @@ def predict(
         yield _document(model, str(number), reading.text, reading.states, spans, thresholds)
 
 
+@torch.no_grad()
+def predict_relations(
+    model: Any,
+    windower: Windower,
+    documents: Sequence[Document],
+    batch_size: int = 32,
+    thresholds: Mapping[str, float] | None = None,
+) -> Iterator[Document]:
+    """The documents with the relations that the model finds between the entities they have, in place of their own.
+
+    See `predict` for the arguments.
+    """
+    thresholds = (model.config.thresholds or {}) if thresholds is None else thresholds
+    read = readings(model, windower, (document.text for document in documents), batch_size)
+    for document, reading in zip(documents, read, strict=True):
+        marked = mark(document, reading.text.offsets, list(model.schema.entities))
+        relations: list[Relation] = []
+        if len(marked.spans):
+            vectors = model.structure(reading.states, marked.spans, reading.text).vectors
+            relations = [
+                Relation(name, marked.names[head], marked.names[tail], round(score, 4))
+                for name, head, tail, score in _relations(
+                    model, reading.text, reading.states, vectors, marked.spans, marked.entities, thresholds
+                )
+            ]
+        yield replace(document, relations=tuple(relations))
+
+
 def _chunks(texts: Iterable[str], batch_size: int) -> Iterator[list[str]]:
     chunk: list[str] = []
     size = 0
@@ -113,16 +141,32 @@ def _document(
     probabilities = structure.alias_logits.sigmoid().cpu().numpy()
     groups = cluster(int(structure.groups.max()) + 1, structure.alias_pairs, probabilities)
     entities = groups[structure.groups]
-    triples, logits = model.relation_logits(states, structure.vectors, spans, entities, text)
+    relations = _relations(model, text, states, structure.vectors, spans, entities, thresholds)
+    attributes = _attributes(model, structure.attribute_logits, spans, entities)
+    return assemble(id_, text.text, text.offsets, spans, entities, attributes, relations, schema)
+
+
+def _relations(
+    model: Any,
+    text: EncodedText,
+    states: Any,
+    vectors: Any,
+    spans: Spans,
+    entities: np.ndarray,
+    thresholds: Mapping[str, float],
+) -> list[tuple[str, int, int, float]]:
+    """(relation type, head entity, tail entity, probability) of what is probable enough."""
+    triples, logits = model.relation_logits(states, vectors, spans, entities, text)
+    scores = logits.double().sigmoid().cpu().numpy()
+    confidence = Confidence.from_dict(model.config.calibration)
     relations = []
-    for r, name in enumerate(schema.relations):
+    for r, name in enumerate(model.schema.relations):
         mine = np.flatnonzero(triples[:, 0] == r)
-        probabilities = confidence.probability(name, logits.double().sigmoid().cpu().numpy()[mine])
+        probabilities = confidence.probability(name, scores[mine])
         kept = probabilities >= thresholds.get(name, 0.5)
         for (_, head, tail), score in zip(triples[mine[kept]].tolist(), probabilities[kept].tolist(), strict=True):
             relations.append((name, head, tail, score))
-    attributes = _attributes(model, structure.attribute_logits, spans, entities)
-    return assemble(id_, text.text, text.offsets, spans, entities, attributes, relations, schema)
+    return relations
 
 
 def _attributes(model: Any, logits: Mapping[str, Any], spans: Spans, entities: np.ndarray) -> list[dict[str, str]]:

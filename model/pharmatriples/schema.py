@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
-SECTIONS = ("name", "version", "entities", "attributes", "relations", "alias")
+SECTIONS = ("name", "version", "entities", "attributes", "relations", "symmetric", "alias")
 RESERVED_TYPES = frozenset({"O"})
 # Keys of a mention or entity in JSON, and the names of the other controls of the labeling configuration.
 RESERVED_ATTRIBUTES = frozenset(
@@ -24,6 +24,7 @@ RESERVED_ATTRIBUTES = frozenset(
 )
 
 Path_ = tuple[str, ...]
+Signature = tuple[str, str]  # head type, tail type
 
 
 class SchemaError(ValueError):
@@ -40,7 +41,9 @@ class Schema:
         entities: entity type -> description.
         attributes: entity type -> attribute -> value -> description. Every mention of the type
             carries one value of each.
-        relations: relation type -> (head type, tail type). No two share an unordered pair of types.
+        relations: relation type -> the pairs of types (head type, tail type) that it joins, at least one.
+        symmetric: the relation types without direction: head and tail say the same either way round. The head is of
+            the first type of the pair, or, of two entities of one type, the one that is mentioned first.
         alias: name of the relation between mentions of one thing; empty where the schema has none.
         alias_types: the entity types whose mentions may be aliases of each other.
     """
@@ -49,7 +52,8 @@ class Schema:
     version: int
     entities: Mapping[str, str]
     attributes: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
-    relations: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    relations: Mapping[str, tuple[Signature, ...]] = field(default_factory=dict)
+    symmetric: tuple[str, ...] = ()
     alias: str = ""
     alias_types: tuple[str, ...] = ()
 
@@ -68,11 +72,13 @@ class Schema:
         return tuple(type_ for type_ in self.entities if type_ not in self.attributes)
 
     def relation_between(self, head: str, tail: str) -> str | None:
-        """The relation type from entity type `head` to entity type `tail`, None where there is none."""
-        for name, signature in self.relations.items():
-            if signature == (head, tail):
-                return name
-        return None
+        """The one relation type from entity type `head` to entity type `tail`, None where there is none or several."""
+        names = [name for name, signatures in self.relations.items() if (head, tail) in signatures]
+        return names[0] if len(names) == 1 else None
+
+    def joins(self, relation: str) -> str:
+        """The pairs of types that a relation joins, for a message."""
+        return " or ".join(" -> ".join(signature) for signature in self.relations[relation])
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Schema:
@@ -118,7 +124,12 @@ class Schema:
                 type_: {name: dict(values) for name, values in attributes.items()}
                 for type_, attributes in self.attributes.items()
             }
-        data["relations"] = {name: list(signature) for name, signature in self.relations.items()}
+        data["relations"] = {
+            name: list(signatures[0]) if len(signatures) == 1 else [list(signature) for signature in signatures]
+            for name, signatures in self.relations.items()
+        }
+        if self.symmetric:
+            data["symmetric"] = list(self.symmetric)
         if self.alias:
             data["alias"] = {self.alias: list(self.alias_types)}
         return data
@@ -156,7 +167,11 @@ class Schema:
                 }
                 for type_, attributes in (data.get("attributes") or {}).items()
             },
-            relations={name: (head, tail) for name, (head, tail) in (data.get("relations") or {}).items()},
+            relations={
+                name: tuple((head, tail) for head, tail in _signatures(given))
+                for name, given in (data.get("relations") or {}).items()
+            },
+            symmetric=tuple(data.get("symmetric") or ()),
             alias=next(iter(alias), ""),
             alias_types=tuple(next(iter(alias.values()), ())),
         )
@@ -227,7 +242,8 @@ def _faults(data: Mapping[str, Any]) -> Iterator[_Fault]:
         yield from _name_faults(("entities", type_), "entity type", type_, RESERVED_TYPES)
         yield from _description_faults(("entities", type_), description)
     yield from _attribute_faults(data.get("attributes") or {}, entities)
-    yield from _relation_faults(data.get("relations") or {}, data.get("alias") or {}, entities)
+    yield from _relation_faults(data.get("relations") or {}, data.get("symmetric") or (), entities)
+    yield from _alias_faults(data.get("alias") or {}, data.get("relations") or {}, entities)
 
 
 def _attribute_faults(attributes: Mapping[str, Any], entities: Mapping[str, Any]) -> Iterator[_Fault]:
@@ -254,27 +270,41 @@ def _attribute_faults(attributes: Mapping[str, Any], entities: Mapping[str, Any]
                 yield from _description_faults((*at, str(value)), description)
 
 
-def _relation_faults(
-    relations: Mapping[str, Any], alias: Mapping[str, Any], entities: Mapping[str, Any]
-) -> Iterator[_Fault]:
-    pairs: dict[frozenset[str], str] = {}
-    for name, signature in relations.items():
+def _signatures(given: Any) -> list[Any]:
+    """The list of pairs that a relation is written with; one pair stands without a list around it."""
+    if not isinstance(given, (list, tuple)):
+        return [given]
+    return list(given) if given and all(isinstance(item, (list, tuple)) for item in given) else [given]
+
+
+def _relation_faults(relations: Mapping[str, Any], symmetric: Any, entities: Mapping[str, Any]) -> Iterator[_Fault]:
+    if not isinstance(symmetric, (list, tuple)):
+        yield _Fault(("symmetric",), f"'symmetric' must be a list of relation types, found {symmetric!r:.60}")
+        symmetric = ()
+    for i, name in enumerate(symmetric):
+        if not isinstance(name, str) or name not in relations:
+            known = ", ".join(map(str, relations)) or "none"
+            yield _Fault(("symmetric", str(i)), f"'symmetric' names {name!r}, no relation type; known are {known}")
+    for name, given in relations.items():
         path = ("relations", name)
         yield from _name_faults(path, "relation type", name, frozenset())
-        if not isinstance(signature, (list, tuple)) or len(signature) != 2:
-            yield _Fault(path, f"relation {name!r} needs [HEAD, TAIL], found {signature!r:.60}")
-            continue
-        for type_ in signature:
-            if not _known(type_, entities):
-                yield _Fault(path, f"relation {name!r}: {_unknown_type(type_, entities)}")
-        pair = frozenset(map(str, signature))
-        if pair in pairs:
-            yield _Fault(
-                path,
-                f"relations {pairs[pair]!r} and {name!r} join the same pair of types "
-                f"({', '.join(map(str, signature))}); a pair of types has one relation",
-            )
-        pairs[pair] = name
+        pairs: set[Signature] = set()
+        for signature in _signatures(given):
+            if not isinstance(signature, (list, tuple)) or len(signature) != 2:
+                yield _Fault(path, f"relation {name!r} needs [HEAD, TAIL], or a list of them, found {signature!r:.60}")
+                continue
+            for type_ in signature:
+                if not _known(type_, entities):
+                    yield _Fault(path, f"relation {name!r}: {_unknown_type(type_, entities)}")
+            head, tail = map(str, signature)
+            if (head, tail) in pairs or (name in symmetric and (tail, head) in pairs):
+                yield _Fault(path, f"relation {name!r} joins {head} and {tail} twice; keep one")
+            pairs.add((head, tail))
+
+
+def _alias_faults(
+    alias: Mapping[str, Any], relations: Mapping[str, Any], entities: Mapping[str, Any]
+) -> Iterator[_Fault]:
     if len(alias) > 1:
         yield _Fault(("alias",), f"'alias' names one relation, found {', '.join(map(str, alias))}")
     for name, types in alias.items():

@@ -123,9 +123,10 @@ def _rows(document: Document, tokenizer: Any, window: int, schema: Schema) -> It
     starts = np.array([start for start, _ in word_spans(document.text)], dtype=np.int64)
     tags = np.zeros(len(starts), dtype=np.int64)
     for m in document.mentions:
-        kind = kinds[(m.type, *(m.attributes[name] for name in schema.attributes.get(m.type, {})))]
+        own = (m.type, *(m.attributes[name] for name in schema.attributes.get(m.type, {})))
+        kind = 1 + 2 * kinds[own]
         first, end = np.searchsorted(starts, (m.start, m.end))
-        tags[first:end] = [1 + 2 * kind, *[2 + 2 * kind] * (end - first - 1)][: end - first]
+        tags[first:end] = [kind, *[kind + 1] * (end - first - 1)][: end - first]
     for pieces, words in _windows(document.text, tokenizer, window):
         yield {"input_ids": pieces, "labels": [int(tags[word]) if word >= 0 else -100 for word in words]}
 
@@ -151,7 +152,7 @@ def _document(id_: str, text: str, tags: np.ndarray, schema: Schema) -> Document
         Relation(type_, head.entity, tail.entity)
         for start, end in sentence_spans(text).tolist()
         for head, tail in product([m for m in mentions if start <= m.start < end], repeat=2)
-        for type_, signature in schema.relations.items()
-        if signature == (head.type, tail.type) and head.entity != tail.entity
+        for type_, signatures in schema.relations.items()
+        if (head.type, tail.type) in signatures and head.entity != tail.entity
     )
     return Document(id_, text, tuple(mentions), tuple(related))

@@ -47,7 +47,7 @@ class TrainingConfig:
     """The arguments of a training run: what a file in configs/ may hold.
 
     Attributes:
-        data: a Label Studio export, JSON lines, or a folder that scripts/convert.py wrote.
+        data: a Label Studio export, JSON lines, or a folder that scripts/convert.py wrote; with splits.
         schema: the schema file.
         encoder: a hub id, a folder, or embedded:minilm.
         output_dir: where the finished model goes; OUTPUT_DIR.partial holds the run until then.
