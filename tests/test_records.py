@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import date
 
 from pharmatriples import Document, Mention, Relation
-from pharmatriples.records import record_tuples, records
+from pharmatriples.records import dated, record_tuples, records
 from tiny import acme
 
 
@@ -18,6 +19,7 @@ def test_a_record_holds_what_the_relations_say() -> None:
         "indications": ["lupus nephritis"],
         "organizations": ["Acme", "NMPA"],
         "dates": ["May 2025"],
+        "dates_iso": [{"iso": "2025-05", "precision": "month", "start": "2025-05-01", "end": "2025-05-31"}],
         "event": "acceptance",
         "status": "occurred",
         "trigger": "accepted",
@@ -73,6 +75,40 @@ def test_evidence_spans_the_sentences_from_the_trigger_to_the_nearest_mention_of
     )
     (record,) = records(document)
     assert record["evidence"]["text"] == "Today it was approved. That is good. X1 helps."
+
+
+def release(text: str, *, status: str, dates: list[str]) -> Document:
+    """A release with one event and its date, of which each wording is a mention; a dateline is another date."""
+    start = text.index("approv")
+    mentions = [Mention(start, start + 8, "EVENT", "e", {"event_type": "approval", "status": status})]
+    for wording in dates:
+        mentions.append(Mention(text.index(wording), text.index(wording) + len(wording), "DATE", "t"))
+    if text.startswith("BASEL, May 2, 2026"):
+        mentions.append(Mention(7, 18, "DATE", "dateline"))
+    return Document("r", text, tuple(mentions), (Relation("event_date", "e", "t"),))
+
+
+def iso(document: Document, day: date | None = None) -> str | None:
+    (record,) = records(document, day)
+    (when,) = record["dates_iso"]
+    return when and when["iso"]
+
+
+def test_a_date_without_a_year_is_read_against_the_day_of_the_release_and_the_status() -> None:
+    happened = release("BASEL, May 2, 2026 - X was approved in August.", status="occurred", dates=["August"])
+    planned = release("BASEL, May 2, 2026 - X approval is due in August.", status="expected", dates=["August"])
+    assert dated(happened) == date(2026, 5, 2)
+    assert iso(happened, dated(happened)) == "2025-08"
+    assert iso(planned, dated(planned)) == "2026-08"
+    assert iso(happened) is None
+
+
+def test_a_date_takes_its_year_from_another_of_its_mentions() -> None:
+    document = release("In December X was approved (on 2/Dec, i.e. Dec. 2025).", status="occurred", dates=["December"])
+    both = release("In December X was approved. 2025-12: done.", status="occurred", dates=["December", "2025-12"])
+    assert iso(document) is None
+    assert iso(both) == "2025-12"
+    assert iso(both, date(2027, 1, 1)) == "2025-12"
 
 
 def test_a_document_of_another_schema_has_no_records() -> None:

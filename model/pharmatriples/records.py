@@ -8,15 +8,19 @@ from __future__ import annotations
 import math
 from bisect import bisect
 from collections.abc import Iterator, Sequence
-from typing import Any
+from datetime import date
+from typing import Any, Literal
 
 import numpy as np
 
+from .dates import Period, dateline, normalized
 from .documents import Document, Entity, Mention, Relation
 from .layout import sentence_spans
 
-EVENT, DRUG = "EVENT", "DRUG"
+EVENT, DRUG, DATE = "EVENT", "DRUG", "DATE"
 EVENT_TYPE, STATUS = "event_type", "status"
+# Where the date of an event lies, seen from the release.
+_SIDES: dict[str, Literal["past", "future"]] = {"occurred": "past", "expected": "future"}
 
 
 def record_tuples(document: Document) -> list[tuple[str | None, str, str, str | None]]:
@@ -34,23 +38,32 @@ def record_tuples(document: Document) -> list[tuple[str | None, str, str, str | 
     )
 
 
-def records(document: Document) -> list[dict[str, Any]]:
+def dated(document: Document) -> date | None:
+    """The day of the release, where its dateline tells it."""
+    return dateline(document.text, [(m.start, m.end) for m in document.mentions if m.type == DATE])
+
+
+def records(document: Document, release_date: date | None = None) -> list[dict[str, Any]]:
     """One record for each event and drug, in the order of the text; an event without a drug has `"drug": None`.
 
     The score is the probability that trigger, drug and their link are all right, taken as independent.
+
+    Args:
+        release_date: of the release, for dates that name no year (see `dated`).
     """
     entities, text = document.entities, document.text
     targets, sentences = _links(document, "targets"), _Sentences(text)
     result = []
     for event, drugs, links in _events(document):
         for drug in drugs or [None]:
+            dates = list(links.get("event_date", ()))
             ids = {
                 "drug": drug,
                 "targets": list(targets.get(drug, ())) if drug else [],
                 "indications": list(links.get("event_indication", ())),
                 "event": event.id,
                 "organizations": list(links.get("event_organization", ())),
-                "dates": list(links.get("event_date", ())),
+                "dates": dates,
             }
             evidence = event.mentions[:1] if drug is None else _nearest(event, entities[drug])
             scores = [mention_score(event)]
@@ -66,6 +79,10 @@ def records(document: Document) -> list[dict[str, Any]]:
                         for key, value in ids.items()
                         if key != "event"
                     },
+                    "dates_iso": [
+                        period and period.to_dict()
+                        for period in (_period(document, entities[id_], release_date, event) for id_ in dates)
+                    ],
                     "event": event.attributes[EVENT_TYPE],
                     "status": event.attributes[STATUS],
                     "trigger": document.wording(evidence[0]),
@@ -99,6 +116,16 @@ def _links(document: Document, type_: str) -> dict[str, dict[str, Relation]]:
     for relation in sorted((r for r in document.relations if r.type == type_), key=lambda r: order[r.tail]):
         found.setdefault(relation.head, {})[relation.tail] = relation
     return found
+
+
+def _period(document: Document, when: Entity, release_date: date | None, event: Entity) -> Period | None:
+    """What a date of an event means: by its name, or by another of its mentions, with a year sooner than without."""
+    wordings = list(dict.fromkeys([when.name(document.text), *map(document.wording, when.mentions)]))
+    for known, side in ((None, None), (release_date, _SIDES.get(event.attributes[STATUS]))):
+        for wording in wordings:
+            if period := normalized(wording, known, side):
+                return period
+    return None
 
 
 def _nearest(one: Entity, other: Entity) -> tuple[Mention, Mention]:
