@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 from pharmatriples import Document, load
-from pharmatriples.pipeline import TriplesPipeline
+from pharmatriples.confidence import Confidence
+from pharmatriples.dates import DateError
+from pharmatriples.pipeline import TriplesPipeline, result
 from tiny import SCHEMA, acme, tiny_model_dir
 from transformers import AutoModel, pipeline
 
@@ -64,6 +68,36 @@ def test_the_tiny_model_marks_something(extract: TriplesPipeline) -> None:
 
 def test_an_empty_text_gives_empty_lists(extract: TriplesPipeline) -> None:
     assert extract("") == {"entities": [], "relations": [], "records": []}
+
+
+def test_a_release_date_is_given_for_all_texts_or_for_each(
+    extract: TriplesPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pharmatriples.pipeline.result", lambda document, confidence, lowest, day: day)
+    third, fourth = date(2025, 3, 3), date(2025, 3, 4)
+    assert extract("x", release_date="2025-03-03") == third
+    assert extract(["x", "y"], release_date=third) == [third, third]
+    assert extract(["x", "y"], release_date=["2025-03-03", None]) == [third, None]
+    assert list(extract(iter(["x", "y"]), release_date=iter([None, "2025-03-04"]))) == [None, fourth]
+
+
+def test_a_date_without_a_year_is_read_against_the_day_of_the_release() -> None:
+    document = acme()
+    text = document.text.replace("May 2025", "on May 8")
+    start = text.index("May 8")
+    mentions = [replace(m, start=start, end=start + 5) if m.type == "DATE" else m for m in document.mentions]
+    found = result(replace(document, text=text, mentions=tuple(mentions)), Confidence(), 0.0, date(2024, 6, 1))
+    assert [record["dates_iso"][0]["iso"] for record in found["records"]] == ["2024-05-08"]
+
+
+def test_a_release_date_that_is_none_or_too_few_of_them_are_errors(extract: TriplesPipeline) -> None:
+    with pytest.raises(DateError, match="a text such as 2025-03-03, found 'March'"):
+        extract("x", release_date="March")
+    with pytest.raises(DateError, match="found \\['2025-03-03'\\]"):
+        extract("x", release_date=["2025-03-03"])
+    for texts in (["x", "y"], iter(["x", "y"])):
+        with pytest.raises(DateError, match="ends after 1 texts; give one for each"):
+            list(extract(texts, release_date=["2025-03-03"]))
 
 
 def test_results_do_not_depend_on_the_batch_or_the_order(extract: TriplesPipeline) -> None:

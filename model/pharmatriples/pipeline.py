@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from itertools import repeat
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,11 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .confidence import RECORDS, Confidence
 from .configuration import TriplesConfig
+from .dates import DateError, as_date
 from .documents import Document
 from .modeling import TriplesModel, quiet
 from .prediction import predict
-from .records import mention_score, records
+from .records import dated, mention_score, records
 from .schema import Schema
 from .windows import Windower
 
@@ -64,30 +67,47 @@ class TriplesPipeline(Pipeline):
         Args:
             inputs: a str gives a dict, a list or tuple gives a list, any other iterable an iterator.
             batch_size, threshold, precision: as for the pipeline, for this call.
+            release_date: the day of the release (a date, or ISO 8601 text), against which dates without a year are
+                read; for several texts one for all, or as many as there are texts. Where it is None, the dateline's.
 
         Raises:
             TypeError: something in the input is no str; the message names its place.
             ValueError: a threshold or a precision is no share, names no type, or was not met on validation.
+            DateError: a release date is none.
         """
-        unknown = kwargs.keys() - {"batch_size", "threshold", "precision"}
-        if unknown:
-            raise TypeError(f"unknown argument {sorted(unknown)[0]!r}; a call takes batch_size, threshold, precision")
+        known = ("batch_size", "threshold", "precision", "release_date")
+        for name in kwargs:
+            if name not in known:
+                raise TypeError(f"unknown argument {name!r}; a call takes {', '.join(known)}")
         batch_size = _positive(kwargs.get("batch_size", self.batch_size))
         thresholds = self._thresholds(kwargs.get("threshold"), kwargs.get("precision"))
+        given = kwargs.get("release_date")
         if isinstance(inputs, str):
-            return next(self._results([inputs], batch_size, thresholds))
+            return next(self._results([inputs], [as_date(given)], batch_size, thresholds))
         if isinstance(inputs, (bytes, Mapping)) or not isinstance(inputs, Iterable):
             raise TypeError(f"the input must be a str, a list of str or an iterator of str, found {_kind(inputs)}")
         if isinstance(inputs, (list, tuple)):
             checked = list(_checked(inputs))  # before any work is done
-            return list(self._results(checked, batch_size, thresholds))
-        return self._results(inputs, batch_size, thresholds)
+            days = [day for _, day in zip(checked, _dates(given), strict=False)]
+            if len(days) < len(checked):
+                raise _too_few(len(days))
+            return list(self._results(checked, days, batch_size, thresholds))
+        return self._results(inputs, _dates(given), batch_size, thresholds)
 
     def _results(
-        self, texts: Iterable[Any], batch_size: int, thresholds: Mapping[str, float]
+        self,
+        texts: Iterable[Any],
+        release_dates: Iterable[date | None],
+        batch_size: int,
+        thresholds: Mapping[str, float],
     ) -> Iterator[dict[str, Any]]:
-        for document in predict(self.model, self.windower, _checked(texts), batch_size, thresholds):
-            yield result(document, self.confidence, thresholds.get(RECORDS, 0.0))
+        days = iter(release_dates)
+        for number, document in enumerate(predict(self.model, self.windower, _checked(texts), batch_size, thresholds)):
+            try:
+                day = next(days)
+            except StopIteration:
+                raise _too_few(number) from None
+            yield result(document, self.confidence, thresholds.get(RECORDS, 0.0), day)
 
     def _thresholds(
         self, threshold: float | Mapping[str, float] | None, precision: float | Mapping[str, float] | None
@@ -113,13 +133,16 @@ class TriplesPipeline(Pipeline):
         return result(outputs, self.confidence, self.thresholds.get(RECORDS, 0.0))
 
 
-def result(document: Document, confidence: Confidence, lowest: float) -> dict[str, Any]:
+def result(
+    document: Document, confidence: Confidence, lowest: float, release_date: date | None = None
+) -> dict[str, Any]:
     """A predicted document as a plain dict of entities, relations and records.
 
     Args:
         confidence: gives the probabilities of records; `lowest` is the smallest of a record that is kept.
+        release_date: the dateline's, where it is not given.
     """
-    found = records(document)
+    found = records(document, release_date or dated(document))
     for record in found:
         record["score"] = round(float(confidence.probability(RECORDS, record["score"])), 4)
     return {
@@ -225,6 +248,17 @@ def _checked(texts: Iterable[Any]) -> Iterator[str]:
         if not isinstance(text, str):
             raise TypeError(f"input {i} must be a str, found {_kind(text)}")
         yield text
+
+
+def _dates(release_date: Any) -> Iterator[date | None]:
+    """One date for all texts, or one for each."""
+    if isinstance(release_date, Iterable) and not isinstance(release_date, (str, bytes, Mapping)):
+        return map(as_date, release_date)
+    return repeat(as_date(release_date))
+
+
+def _too_few(count: int) -> DateError:
+    return DateError(f"release_date ends after {count} texts; give one for each text (None where it is not known)")
 
 
 def _positive(batch_size: Any) -> int:
