@@ -33,7 +33,13 @@ def result(id_: str = "a", text: str = TEXT) -> dict[str, Any]:
     ]
     record = {
         **{"drug": "ABC-1", "targets": ["<script>"], "indications": ["gout</td>"], "event": "approval"},
-        **{"status": "occurred", "trigger": "approved", "organizations": [], "dates": [], "score": 0.931},
+        **{"status": "occurred", "trigger": "approved", "organizations": [], "score": 0.931},
+        "dates": ["Q3 <2025>", "2024", "FY26"],
+        "dates_iso": [
+            {"iso": "2025-07/2025-09", "precision": "quarter", "start": "2025-07-01", "end": "2025-09-30"},
+            {"iso": "2024", "precision": "year", "start": "2024-01-01", "end": "2024-12-31"},
+            None,
+        ],
         "evidence": {"start": 0, "end": 1, "text": ""},
         "entity_ids": {
             **{"drug": 'D "1"<', "targets": ["T"], "indications": [], "event": "EVENT-1"},
@@ -115,7 +121,8 @@ class TestText:
 class TestRecords:
     def test_a_record_is_a_row(self) -> None:
         cells = Page(render_page([result()], TYPES)).texts("td")
-        assert cells == ["ABC-1", "<script>", "gout</td>", "approval, occurredapproved", "", "", "0.93"]
+        dates = "Q3 <2025>2025-07/2025-092024FY26"  # the wording and, where it is another, ISO 8601
+        assert cells == ["ABC-1", "<script>", "gout</td>", "approval, occurredapproved", "", dates, "0.93"]
 
     def test_a_row_names_the_marks_of_its_entities_and_leads_to_its_event(self) -> None:
         page = Page(render_page([empty("first"), result()], TYPES))

@@ -18,6 +18,7 @@ def record(**changes: Any) -> dict[str, Any]:
         "trigger": "accepted",
         "organizations": ["NMPA", "Acme"],
         "dates": ["May 2025"],
+        "dates_iso": [{"iso": "2025-05", "precision": "month", "start": "2025-05-01", "end": "2025-05-31"}],
         "score": 0.93,
         "evidence": {"start": 7, "end": 61, "text": "..."},
     } | changes
@@ -27,7 +28,7 @@ def result(*records: dict[str, Any], id_: str = "a") -> dict[str, Any]:
     return {"id": id_, "text": "", "entities": [], "relations": [], "records": list(records)}
 
 
-BARE = record(drug=None, targets=[], indications=[], organizations=[], dates=[])
+BARE = record(drug=None, targets=[], indications=[], organizations=[], dates=[], dates_iso=[])
 
 
 class TestRecordRows:
@@ -42,14 +43,22 @@ class TestRecordRows:
         assert rows[0] == {
             **{"id": "a", "drug": "ACM-101", "target": "CD19", "indication": "lupus nephritis"},
             **{"event": "acceptance", "status": "occurred", "trigger": "accepted"},
-            **{"organizations": "NMPA; Acme", "dates": "May 2025", "score": 0.93, "start": 7, "end": 61},
+            **{"organizations": "NMPA; Acme", "dates": "May 2025", "dates_iso": "2025-05"},
+            **{"score": 0.93, "start": 7, "end": 61},
         }
 
     def test_a_record_without_target_and_indication_is_one_row_with_none_there(self) -> None:
         (row,) = record_rows(result(BARE))
         assert {key for key, value in row.items() if value is None} == {
-            *("drug", "target", "indication", "organizations", "dates")
+            *("drug", "target", "indication", "organizations", "dates", "dates_iso")
         }
+
+    def test_dates_in_iso_8601_are_as_many_as_their_wordings(self) -> None:
+        (sure,) = record()["dates_iso"]
+        dates = ["spring", "May 2025", "FY26"]
+        (row, *_) = record_rows(result(record(dates=dates, dates_iso=[None, sure, None])))
+        assert row["dates_iso"].split("; ") == ["", "2025-05", ""]
+        assert record_rows(result(record(dates=dates, dates_iso=[None] * 3)))[0]["dates_iso"] is None
 
     def test_the_columns_are_those_of_the_design_in_their_order(self) -> None:
         (row,) = record_rows(result(BARE))

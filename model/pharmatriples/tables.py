@@ -19,7 +19,7 @@ from rich.text import Text
 
 COLUMNS = (
     *("id", "drug", "target", "indication", "event", "status", "trigger"),
-    *("organizations", "dates", "score", "start", "end"),
+    *("organizations", "dates", "dates_iso", "score", "start", "end"),
 )
 # Of a line where there is no terminal to ask for its width, and between two columns.
 WIDTH, GAP = 120, 3
@@ -28,7 +28,8 @@ WIDTH, GAP = 120, 3
 def record_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The records of a release as rows: one for each target and indication of a record.
 
-    The keys of a row are COLUMNS; what a record lacks is None. Organizations and dates are joined by "; ".
+    The keys of a row are COLUMNS; what a record lacks is None. Organizations and dates are joined by "; ", and so are
+    the dates in ISO 8601, as many, empty where a date has no sure meaning.
     `start` and `end` bound the record's evidence in the text.
     """
     return [
@@ -40,6 +41,9 @@ def record_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
             **{key: record[key] for key in ("event", "status", "trigger")},
             "organizations": "; ".join(record["organizations"]) or None,
             "dates": "; ".join(record["dates"]) or None,
+            "dates_iso": "; ".join(when["iso"] if when else "" for when in record["dates_iso"])
+            if any(record["dates_iso"])
+            else None,
             "score": record["score"],
             "start": record["evidence"]["start"],
             "end": record["evidence"]["end"],
