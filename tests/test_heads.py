@@ -35,9 +35,9 @@ def test_a_word_knows_what_stands_around_it_elsewhere() -> None:
     windower = tiny_windower(model)
     far = " the" * 60
     texts = [f"acme{far} nmpa accepted acme", f"acme said{far} nmpa accepted acme"]
-    last = [model(**windower.batch([windower.encode(text)], 64)) for text in texts]
-    assert torch.equal(last[0].word_states[-1], last[1].word_states[-1])  # too far to be in one window
-    assert not torch.equal(last[0].tag_logits[-1], last[1].tag_logits[-1])
+    last = [model(**windower.batch([windower.encode(text)], 64)).word_states for text in texts]
+    assert torch.equal(last[0][-2], last[1][-2])  # too far to be in one window
+    assert not torch.equal(last[0][-1], last[1][-1])
 
 
 @torch.no_grad()

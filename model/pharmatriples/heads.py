@@ -22,7 +22,8 @@ class WordStates(nn.Module):
     """Word states of whole documents, of the states of their pieces.
 
     The pieces of a word are averaged; its shape and the gap before it are added; a convolution mixes it with its
-    neighbours.
+    neighbours; and it meets the mean of all words of its document that are worded like it, so that what one place tells
+    about a name is known at the others.
     """
 
     def __init__(self, width: int):
@@ -31,6 +32,8 @@ class WordStates(nn.Module):
         self.gap_embedding = nn.Embedding(len(GAPS), width)
         self.mixer = nn.Conv1d(width, width, kernel_size=5, padding=2)
         self.norm = nn.LayerNorm(width)
+        self.recall = nn.Linear(2 * width, width)
+        self.recall_norm = nn.LayerNorm(width)
 
     def forward(
         self, pieces: Tensor, piece_words: Tensor, shapes: Tensor, gaps: Tensor, texts: Sequence[EncodedText]
@@ -42,27 +45,11 @@ class WordStates(nn.Module):
         # Each document by itself, so that no state depends on what else is in the batch.
         parts = [part for part in words.split([len(text) for text in texts]) if len(part)]
         mixed = torch.cat([self.mixer(part.T.unsqueeze(0)).squeeze(0).T for part in parts])
-        return self.norm(words + nn.functional.gelu(mixed))
-
-
-class Recall(nn.Module):
-    """Lets each word meet the mean of all words of its document that are worded like it.
-
-    What one place tells about a name is then known at the others. Only the tags are read from this: for relations the
-    places of a name must stay apart.
-    """
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.mix = nn.Linear(2 * width, width)
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, states: Tensor, texts: Sequence[EncodedText]) -> Tensor:
-        """[N, H], of `states` [N, H] of the words of all documents."""
+        states = self.norm(words + nn.functional.gelu(mixed))
         numbers, count = _wordings(texts)
         index = torch.from_numpy(numbers).to(states.device)
         both = torch.cat([states, _means(states, index, count).index_select(0, index)], dim=1)
-        return self.norm(states + nn.functional.gelu(self.mix(both)))
+        return self.recall_norm(states + nn.functional.gelu(self.recall(both)))
 
 
 def _wordings(texts: Sequence[EncodedText]) -> tuple[np.ndarray, int]:

@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from .configuration import TriplesConfig
 from .decoding import Spans, decode_tags, name_groups
-from .heads import PairHead, Recall, RivalHead, WordStates, running_sum, segment_logsumexp
+from .heads import PairHead, RivalHead, WordStates, running_sum, segment_logsumexp
 from .pairs import ALIAS_FEATURES, RELATION_FEATURES, alias_pairs, relation_pairs
 from .schema import Schema
 from .windows import SHAPES, EncodedText
@@ -103,7 +103,6 @@ class TriplesModel(PreTrainedModel):
         # What an uncased encoder cannot see; 0 for pieces of no word.
         self.piece_shapes = nn.Embedding(1 + len(SHAPES), width, padding_idx=0)
         self.words = WordStates(width)
-        self.recall = Recall(width)
         self.tagger = nn.Linear(width, 1 + 2 * types)
         self.mention = nn.Linear(3 * width, size)
         self.type_embedding = nn.Embedding(types, size)
@@ -155,7 +154,7 @@ class TriplesModel(PreTrainedModel):
                 self.words.norm.weight.new_zeros(0, len(self.words.norm.weight))
             ]
             states = self.words(torch.cat(read).index_select(0, piece_index), piece_words, shapes, gaps, texts)
-            logits = self.tagger(self.dropout(self.recall(states, texts)))
+            logits = self.tagger(self.dropout(states))
             loss = None if targets is None else self._loss(states, logits, texts, targets)
         return TriplesOutput(loss=loss, tag_logits=logits, word_states=states)
 
