@@ -1,4 +1,4 @@
-"""Score a model on annotated releases: a table, and with --json every figure with its counts."""
+"""Score a model on annotated releases: a table, with --json every figure, with --report a page with every error."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pharmatriples import load
+from pharmatriples.calibration import calibration
 from pharmatriples.dataset import read_documents
+from pharmatriples.distances import measure
 from pharmatriples.evaluation import evaluate, replace_block
 from pharmatriples.pipeline import annotate
+from pharmatriples.prediction import complete
+from pharmatriples.report import write_report
 from rich.console import Console
 from rich.progress import track
 
@@ -25,6 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--split", help="train, validation or test; default: all documents")
     parser.add_argument("--json", type=Path, metavar="OUT", help="file for all figures")
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR", help="folder for report.html, calibration.png and learning_curve.png"
+    )
+    parser.add_argument(
+        "--gold-mentions",
+        action="store_true",
+        help="give the model the annotated mentions and entities: what it does with them is scored",
+    )
     parser.add_argument("--update-readme", type=Path, metavar="PAGE", help="Markdown file whose block NAME is renewed")
     parser.add_argument("--name", help="the block between <!-- evaluation:NAME --> and <!-- /evaluation:NAME -->")
     parser.add_argument("--device", help="such as cpu or cuda:0; default: a GPU if there is one")
@@ -35,12 +47,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         extract: Any = load(options.model, device=options.device)
         schema = extract.model.schema
         gold = read_documents(options.data, schema, options.split, report=lambda found: print(found, file=sys.stderr))
-        found = annotate(extract, gold)
-        predicted = track(found, "Reading", len(gold), console=Console(stderr=True), transient=True)
-        scores = evaluate(gold, list(predicted), schema)
-        print(scores.table())
+        found = (
+            complete(extract.model, extract.windower, gold, extract.thresholds)
+            if options.gold_mentions
+            else annotate(extract, gold)
+        )
+        predicted = list(track(found, "Reading", len(gold), console=Console(stderr=True), transient=True))
+        scores = evaluate(gold, predicted, schema)
+        distances, calibrated = measure(gold, predicted, schema, extract.windower), calibration(gold, predicted)
+        print(scores.table(distances.rows()))
+        notes = [str(distances.together)]
+        notes += [f"expected calibration error of {name}: {found.error:.3f}" for name, found in calibrated.items()]
+        if options.gold_mentions:
+            notes.append("mentions and entities were given: their scores say nothing")
+        print("\n".join(notes))
         if options.json:
-            options.json.write_text(json.dumps(scores.to_dict(), indent=1) + "\n", encoding="utf-8")
+            figures = scores.to_dict() | distances.to_dict()
+            figures["calibration"] = {name: found.to_dict() for name, found in calibrated.items()}
+            options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        if options.report:
+            rows = [*scores.rows(), *distances.rows()]
+            title = " · ".join(filter(None, (options.model, options.data, options.split)))
+            types = list(schema.entities)
+            told = write_report(options.report, options.model, gold, predicted, types, calibrated, rows, title, notes)
+            print("\n".join(told))
         if options.update_readme:
             page = options.update_readme.read_text(encoding="utf-8")
             options.update_readme.write_text(replace_block(page, options.name, scores.markdown()), encoding="utf-8")

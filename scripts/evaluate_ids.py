@@ -16,7 +16,7 @@ from typing import Any
 from pharmatriples import load
 from pharmatriples.dataset import read_corpus, read_documents
 from pharmatriples.id_evaluation import annotated_ids, known_names, matched_ids, related_ids, score_ids, table
-from pharmatriples.prediction import predict, predict_relations
+from pharmatriples.prediction import complete, predict
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(corpus.report, file=sys.stderr)
         train = read_documents(options.train, model.schema, report=lambda found: print(found, file=sys.stderr))
         names = known_names(document for document in train if document.split != "test")
-        related = predict_relations(model, windower, corpus.documents, thresholds=thresholds)
+        related = complete(model, windower, corpus.documents, thresholds)
         found = predict(model, windower, [document.text for document in corpus.documents], thresholds=thresholds)
         gold_mentions = {d.id: related_ids(d, annotated_ids(d)) for d in related}
         end_to_end = {

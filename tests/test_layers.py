@@ -19,9 +19,10 @@ LAYERS = (
     {"dataset", "pairs", "heads", "prediction"},
     {"modeling"},
     {"features", "records", "evaluation", "page", "tables", "ranking"},
-    {"training", "judgement", "differences", "bench_table", "id_evaluation"},
-    {"pipeline", "agreement", "preannotation", "stock"},
-    {"cli", "suspects", "backend", "annotators", "bench", "pseudo"},
+    {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation"},
+    {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
+    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo"},
+    {"report"},
     {"__init__", "__main__"},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -98,11 +98,11 @@ def _entity_differences(first: Document, second: Document, stand_in: Mapping[str
         b = other.get(key_of(a))
         if b is not None and stand_in.get(b.entity) != a.entity and (a.entity, b.entity) not in seen:
             seen.add((a.entity, b.entity))
-            sides = [_wordings(d, d.entities[m.entity]) for d, m in ((first, a), (second, b))]
+            sides = [wordings(d, d.entities[m.entity]) for d, m in ((first, a), (second, b))]
             yield Difference("entity", a.start, a.end, first.wording(a), *sides)
 
 
-def _wordings(document: Document, entity: Entity) -> str:
+def wordings(document: Document, entity: Entity) -> str:
     """What is joined in an entity, with the number of its mentions: `ACM-101 (3) = acmizumab (1)`."""
     counts = Counter(document.wording(m) for m in entity.mentions)
     return " = ".join(f"{wording} ({count})" for wording, count in counts.items())
@@ -123,8 +123,13 @@ def _relation_differences(first: Document, second: Document, stand_in: Mapping[s
 
 def link(text: str, heads: Sequence[Mention], tails: Sequence[Mention]) -> tuple[int, int, str]:
     """Start and end of the stretch that holds the two nearest mentions of head and tail, and `HEAD -> TAIL`."""
-    a, b = min(product(heads, tails), key=lambda pair: max(pair[0].start - pair[1].end, pair[1].start - pair[0].end))
+    a, b = nearest(heads, tails)
     return min(a.start, b.start), max(a.end, b.end), f"{text[a.start : a.end]} -> {text[b.start : b.end]}"
+
+
+def nearest(heads: Sequence[Mention], tails: Sequence[Mention]) -> tuple[Mention, Mention]:
+    """The mention of each with the fewest characters between the two."""
+    return min(product(heads, tails), key=lambda pair: max(pair[0].start - pair[1].end, pair[1].start - pair[0].end))
 
 
 def one_line(text: str, width: int = 80) -> str:

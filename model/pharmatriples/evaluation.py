@@ -98,6 +98,10 @@ class BCubed(_Rates):
         )
 
 
+# Name, whether it is a part of the row above that is none, and the figure.
+ScoreRow = tuple[str, bool, Counts | BCubed]
+
+
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
@@ -171,10 +175,10 @@ class Scores:
         }
         return {f"{prefix}score": self.score} | {f"{prefix}{name}_f1": rates.f1 for name, rates in parts.items()}
 
-    def rows(self) -> Iterator[tuple[str, bool, Counts | BCubed]]:
-        """(name, whether it is a part of the row above that is none, figure), in reading order."""
+    def rows(self) -> Iterator[ScoreRow]:
+        """The figures in reading order."""
 
-        def parts(name: str, by_label: ByLabel) -> Iterator[tuple[str, bool, Counts | BCubed]]:
+        def parts(name: str, by_label: ByLabel) -> Iterator[ScoreRow]:
             yield name, False, by_label.micro
             for label, counts in by_label.labels.items():
                 yield label, True, counts
@@ -190,10 +194,10 @@ class Scores:
         if self.records != Counts():
             yield "records", False, self.records
 
-    def table(self) -> str:
-        """A table to read: rates in per cent, then the counts."""
+    def table(self, more: Iterable[ScoreRow] = ()) -> str:
+        """A table to read: rates in per cent, then the counts; `more` are further rows."""
         lines = [f"{'':<32}{'precision':>10}{'recall':>8}{'F1':>8}{'tp':>8}{'fp':>7}{'fn':>7}"]
-        for name, is_part, figure in self.rows():
+        for name, is_part, figure in [*self.rows(), *more]:
             line = f"{'  ' * is_part + name:<32}{_percent(figure.precision):>10}{_percent(figure.recall):>8}"
             line += f"{_percent(figure.f1):>8}"
             if isinstance(figure, Counts):

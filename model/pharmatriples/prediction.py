@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import tee
 from typing import Any
 
 import numpy as np
 import torch
 
 from .confidence import Confidence
-from .decoding import Spans, assemble, cluster, consistent, decode_tags, mark
+from .decoding import Spans, assemble, cluster, consistent, decode_tags
 from .documents import Document, Relation
 from .windows import EncodedText, Windower
 
@@ -75,31 +76,39 @@ def predict(
 
 
 @torch.no_grad()
-def predict_relations(
-    model: Any,
-    windower: Windower,
-    documents: Sequence[Document],
-    batch_size: int = 32,
-    thresholds: Mapping[str, float] | None = None,
+def complete(
+    model: Any, windower: Windower, documents: Iterable[Document], thresholds: Mapping[str, float] | None = None
 ) -> Iterator[Document]:
-    """The documents with the relations that the model finds between the entities they have, in place of their own.
+    """The documents with the mentions and entities that they have, and with predicted attributes and relations.
 
-    See `predict` for the arguments.
+    What the heads above the mentions can do where every mention is right. A mention that cuts a word is read as the
+    whole word; a document in which the tokenizer finds no word comes back without mentions.
+
+    Args:
+        model: a `TriplesModel`, in eval mode.
+        documents: their attributes and relations are not looked at.
+        thresholds: as for `predict`.
     """
     thresholds = (model.config.thresholds or {}) if thresholds is None else thresholds
-    read = readings(model, windower, (document.text for document in documents), batch_size)
-    for document, reading in zip(documents, read, strict=True):
-        marked = mark(document, reading.text.offsets, list(model.schema.entities))
-        relations: list[Relation] = []
-        if len(marked.spans):
-            vectors = model.structure(reading.states, marked.spans, reading.text).vectors
-            relations = [
-                Relation(name, marked.names[head], marked.names[tail], round(score, 4))
-                for name, head, tail, score in _relations(
-                    model, reading.text, reading.states, vectors, marked.spans, marked.entities, thresholds
-                )
-            ]
-        yield replace(document, relations=tuple(relations))
+    types = list(model.schema.entities)
+    documents, read = tee(documents)
+    for document, reading in zip(documents, readings(model, windower, (d.text for d in read)), strict=True):
+        text, mentions = reading.text, document.mentions
+        if not mentions or not len(text):
+            yield replace(document, mentions=(), relations=())
+            continue
+        first, last = np.array([text.words(m.start, m.end) for m in mentions], dtype=np.int64).T
+        spans = Spans(first, last, np.array([types.index(m.type) for m in mentions]), np.ones(len(mentions)))
+        names = list(document.entities)
+        entities = np.array([names.index(m.entity) for m in mentions])
+        structure = model.structure(reading.states, spans, text)
+        attributes = _attributes(model, structure.attribute_logits, spans, entities)
+        relations = _relations(model, text, reading.states, structure.vectors, spans, entities, thresholds)
+        yield replace(
+            document,
+            mentions=tuple(replace(m, attributes=a) for m, a in zip(mentions, attributes, strict=True)),
+            relations=tuple(Relation(type_, names[h], names[t], round(score, 4)) for type_, h, t, score in relations),
+        )
 
 
 def _chunks(texts: Iterable[str], batch_size: int) -> Iterator[list[str]]:

@@ -9,7 +9,7 @@ import math
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,19 +23,40 @@ EVENT_TYPE, STATUS = "event_type", "status"
 _SIDES: dict[str, Literal["past", "future"]] = {"occurred": "past", "expected": "future"}
 
 
-def record_tuples(document: Document) -> list[tuple[str | None, str, str, str | None]]:
-    """(drug, event type, status, indication), entity ids or None, of each event, drug and indication, without doubles.
+class RecordTuple(NamedTuple):
+    """What the evaluation counts as a record; `RECORD_ENTITIES` are entity ids or None."""
 
-    This is the unit that the evaluation counts.
-    """
-    return list(
-        dict.fromkeys(
-            (drug, event.attributes[EVENT_TYPE], event.attributes[STATUS], indication)
-            for event, drugs, links in _events(document)
-            for drug in drugs or [None]
-            for indication in links.get("event_indication", {}) or [None]
-        )
-    )
+    drug: str | None
+    event: str
+    status: str
+    indication: str | None
+
+
+RECORD_ENTITIES = ("drug", "indication")
+
+
+def record_tuples(document: Document) -> list[RecordTuple]:
+    """The records of each event, drug and indication, without doubles."""
+    return list(record_sources(document))
+
+
+class Source(NamedTuple):
+    """Where a record comes from: the entity of its event, and its score as `records` gives it."""
+
+    entity: str
+    score: float
+
+
+def record_sources(document: Document) -> dict[RecordTuple, Source]:
+    """The record of each event, drug and indication, in the order of the text; of doubles, the source that is first."""
+    found: dict[RecordTuple, Source] = {}
+    for event, drugs, links in _events(document):
+        values = event.attributes
+        for drug in drugs or [None]:
+            source = Source(event.id, _score(document, event, drugs[drug] if drug else None))
+            for indication in links.get("event_indication", {}) or [None]:
+                found.setdefault(RecordTuple(drug, values[EVENT_TYPE], values[STATUS], indication), source)
+    return found
 
 
 def dated(document: Document) -> date | None:
@@ -45,8 +66,6 @@ def dated(document: Document) -> date | None:
 
 def records(document: Document, release_date: date | None = None) -> list[dict[str, Any]]:
     """One record for each event and drug, in the order of the text; an event without a drug has `"drug": None`.
-
-    The score is the probability that trigger, drug and their link are all right, taken as independent.
 
     Args:
         release_date: of the release, for dates that name no year (see `dated`).
@@ -66,10 +85,6 @@ def records(document: Document, release_date: date | None = None) -> list[dict[s
                 "dates": dates,
             }
             evidence = event.mentions[:1] if drug is None else _nearest(event, entities[drug])
-            scores = [mention_score(event)]
-            if drug is not None:
-                link = drugs[drug].score
-                scores += [mention_score(entities[drug]), 1.0 if link is None else link]
             result.append(
                 {
                     **{
@@ -86,7 +101,7 @@ def records(document: Document, release_date: date | None = None) -> list[dict[s
                     "event": event.attributes[EVENT_TYPE],
                     "status": event.attributes[STATUS],
                     "trigger": document.wording(evidence[0]),
-                    "score": round(math.prod(scores), 4),
+                    "score": _score(document, event, drugs[drug] if drug else None),
                     "evidence": sentences.around(evidence),
                     "entity_ids": ids,
                 }
@@ -97,6 +112,14 @@ def records(document: Document, release_date: date | None = None) -> list[dict[s
 def mention_score(entity: Entity) -> float:
     """Probability that the entity's best mention is right (1.0 for an annotation)."""
     return max(1.0 if m.score is None else m.score for m in entity.mentions)
+
+
+def _score(document: Document, event: Entity, link: Relation | None) -> float:
+    """The probability that trigger, drug and their link (a `Relation`, or None) are right, taken as independent."""
+    scores = [mention_score(event)]
+    if link is not None:
+        scores += [mention_score(document.entities[link.tail]), 1.0 if link.score is None else link.score]
+    return round(math.prod(scores), 4)
 
 
 def _events(document: Document) -> Iterator[tuple[Entity, dict[str, Relation], dict[str, dict[str, Relation]]]]:

@@ -218,6 +218,7 @@ class TriplesTrainer(Trainer):
         super().__init__(**kwargs)
         self.windower = windower
         self.config = config
+        self._since = time.monotonic()
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         trained: Any = model or self.model
@@ -245,8 +246,16 @@ class TriplesTrainer(Trainer):
         documents: Any = self.eval_dataset
         metrics = evaluate_model(model, self.windower, documents).flat("eval_")
         self.log(metrics)
+        self.state.log_history[-1]["seconds"] = self._seconds()
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _seconds(self) -> float:
+        """Seconds that the run has taken; what an interrupted one took up to its checkpoint is counted in."""
+        now = time.monotonic()
+        before = max((entry.get("seconds", 0.0) for entry in self.state.log_history), default=0.0)
+        self._since, passed = now, now - self._since
+        return round(before + passed, 1)
 
 
 def evaluate_model(model: TriplesModel, windower: Windower, documents: Sequence[Document]) -> Scores:
@@ -339,10 +348,11 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     if world > 1:
         checkpoint = _broadcast(checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
+    history = [entry for entry in trainer.state.log_history if "eval_score" in entry]
     calibrate(trainer.model, windower, documents["validation"])
     metrics = trainer.evaluate()
     if trainer.is_world_process_zero():
-        record |= {"precision": "bf16" if bf16 else "fp32", "validation": metrics}
+        record |= {"precision": "bf16" if bf16 else "fp32", "validation": metrics, "history": history}
         finish(trainer.model, windower.tokenizer, partial, output, record)
     return metrics
 

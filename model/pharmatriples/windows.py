@@ -67,6 +67,11 @@ class EncodedText:
         """[N] the words, case folded."""
         return [self.text[start:end].casefold() for start, end in self.offsets]
 
+    def words(self, start: int, end: int) -> tuple[int, int]:
+        """First and last word, both inclusive, that a stretch of the text touches; a near one where it touches none."""
+        first = min(int(np.searchsorted(self.offsets[:, 1], start, side="right")), max(len(self) - 1, 0))
+        return first, max(int(np.searchsorted(self.offsets[:, 0], end, side="left")) - 1, first)
+
 
 class Windower:
     """Cuts texts into windows for one tokenizer.
