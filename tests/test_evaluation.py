@@ -343,14 +343,37 @@ class TestScript:
         options = ["--split", "test", "--json", str(figures), "--update-readme", str(page), "--name", "demo"]
         assert self.MAIN([model, str(data), *options]) == 0
         printed = capsys.readouterr().out
-        assert printed.endswith("1 documents\n")
+        told = printed.splitlines()
+        end = told.index("1 documents")
+        assert [line.split("  ")[0] for line in told[end - 3 : end]] == [
+            "relations, same sentence", "relations, across sentences", "relations, across windows",
+        ]  # fmt: skip
+        assert told[end + 1].startswith("pairs that merely stand together in a sentence: ")
         scores = json.loads(figures.read_text())
+        assert scores["relations_by_distance"]["micro"] == scores["relations"]["micro"]
+        assert scores["together"].keys() == {"pairs", "joined", "rate"}
+        assert 0 <= scores["calibration"]["mentions"]["error"] <= 1
         assert scores["documents"] == 1
         counts = scores["mentions"]["micro"]
         assert counts["tp"] + counts["fn"] == len(GOLD.mentions)
         lines = page.read_text().splitlines()
         assert lines[:3] == ["Scores", "<!-- evaluation:demo -->", "| | precision | recall | F1 | tp | fp | fn |"]
         assert lines[-2:] == ["<!-- /evaluation:demo -->", "end"]
+
+    def test_given_the_mentions_they_are_all_right_and_the_report_is_written(
+        self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        data, figures = tmp_path / "data.jsonl", tmp_path / "scores.json"
+        write_jsonl([GOLD], data)
+        options = ["--gold-mentions", "--json", str(figures), "--report", str(tmp_path / "report")]
+        assert self.MAIN([model, str(data), *options]) == 0
+        scores = json.loads(figures.read_text())
+        assert scores["mentions"]["micro"]["f1"] == scores["entities_end_to_end"]["f1"] == 1.0
+        assert scores["attributes"]["status"]["micro"]["tp"] + scores["attributes"]["status"]["micro"]["fn"] == 1
+        printed = capsys.readouterr().out
+        assert "mentions and entities were given: their scores say nothing" in printed
+        assert printed.endswith(f"report: {tmp_path / 'report' / 'report.html'}\n")
+        assert "attribute" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
 
     def test_data_that_is_not_there_is_one_line(self, model: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.MAIN([model, "no.jsonl"]) == 2

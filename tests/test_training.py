@@ -126,6 +126,11 @@ def test_two_runs_give_the_same_model_and_a_finished_one_is_current(workspace: P
     assert not is_current(config(workspace, tmp_path / "c"))
     record = json.loads((tmp_path / "a" / "training.json").read_text())
     assert record["validation"]["eval_score"] == metrics[0]["eval_score"]
+    history = record["history"]
+    assert [entry["epoch"] for entry in history] == [1.0, 2.0]
+    assert max(entry["eval_score"] for entry in history) == metrics[0]["eval_score"]
+    assert 0 < history[0]["seconds"] < history[1]["seconds"]
+    assert history[0]["step"] * 2 == history[1]["step"]
     assert load(tmp_path / "a")("NMPA accepted the NDA.").keys() == {"entities", "relations", "records"}
     with pytest.raises(TrainingError, match="exists; choose another output_dir"):
         train(first)
@@ -150,6 +155,10 @@ def test_a_killed_run_goes_on_from_its_last_whole_checkpoint_to_the_same_model(w
     subprocess.run([*command, "--resume"], env=environment(), check=True, capture_output=True)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
     assert weights[0] == weights[1]
+    records = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("whole", "killed")]
+    steps = [[(entry["step"], entry["eval_score"]) for entry in record["history"]] for record in records]
+    assert len(steps[0]) == 6
+    assert steps[0] == steps[1]
 
 
 def test_a_run_of_another_configuration_is_not_resumed(
