@@ -189,8 +189,10 @@ def _table(rows: Sequence[Row], titles: Sequence[str], cells: Sequence[Sequence[
         ["---"] * 2 + ["---:"] * (len(titles) - 2),
     ]
     table = "\n".join(f"| {' | '.join(line)} |" for line in [*lines, *cells])
+    if not rows:
+        return table
     return f"""{table}
 
-F1 in per cent: mean of {" or ".join(map(str, seeds)) or "no"} seeds ± their standard deviation, and in brackets where
+F1 in per cent: mean of {" or ".join(map(str, seeds))} seeds ± their standard deviation, and in brackets where
 95 % of the means lie when the documents are drawn anew (bootstrap). `score` is the mean of {", ".join(SCORE[:-1])}
 and {SCORE[-1]}; models are chosen by it on validation.{note}"""

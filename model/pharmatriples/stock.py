@@ -123,8 +123,8 @@ def _rows(document: Document, tokenizer: Any, window: int, schema: Schema) -> It
     starts = np.array([start for start, _ in word_spans(document.text)], dtype=np.int64)
     tags = np.zeros(len(starts), dtype=np.int64)
     for m in document.mentions:
-        own = (m.type, *(m.attributes[name] for name in schema.attributes.get(m.type, {})))
-        kind = 1 + 2 * kinds[own]
+        label = (m.type, *(m.attributes[name] for name in schema.attributes.get(m.type, {})))
+        kind = kinds[label]
         first, end = np.searchsorted(starts, (m.start, m.end))
         tags[first:end] = [kind, *[kind + 1] * (end - first - 1)][: end - first]
     for pieces, words in _windows(document.text, tokenizer, window):
