@@ -124,7 +124,7 @@ def _rows(document: Document, tokenizer: Any, window: int, schema: Schema) -> It
     tags = np.zeros(len(starts), dtype=np.int64)
     for m in document.mentions:
         label = (m.type, *(m.attributes[name] for name in schema.attributes.get(m.type, {})))
-        kind = kinds[label]
+        kind = 1 + 2 * kinds[label]
         first, end = np.searchsorted(starts, (m.start, m.end))
         tags[first:end] = [kind, *[kind + 1] * (end - first - 1)][: end - first]
     for pieces, words in _windows(document.text, tokenizer, window):
