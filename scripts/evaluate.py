@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         predicted = list(track(found, "Reading", len(gold), console=Console(stderr=True), transient=True))
         scores = evaluate(gold, predicted, schema)
-        distances, calibrated = measure(gold, predicted, schema, extract.windower), calibration(gold, predicted)
+        distances = measure(gold, predicted, schema, extract.windower)
+        calibrated = calibration(gold, predicted, schema, extract.confidence)
         print(scores.table(distances.rows()))
         notes = [str(distances.together)]
         notes += [f"expected calibration error of {name}: {found.error:.3f}" for name, found in calibrated.items()]

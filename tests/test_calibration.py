@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 from pharmatriples.calibration import calibration, reliability
-from tiny import acme
+from pharmatriples.confidence import Confidence
+from tiny import SCHEMA, acme
 
 
 def test_scores_that_come_true_have_no_error() -> None:
@@ -38,15 +39,25 @@ def test_mentions_relations_and_records_are_right_as_the_evaluation_counts_them(
     relations = [replace(r, score=0.5) for r in gold.relations if r.type != "targets"]
     wrong = replace(mentions[2], attributes={"event_type": "approval", "status": "occurred"})
     assert wrong.type == "EVENT"
-    found = calibration([gold], [replace(gold, mentions=tuple(mentions), relations=tuple(relations))])
+    found = calibration(
+        [gold], [replace(gold, mentions=tuple(mentions), relations=tuple(relations))], SCHEMA, Confidence()
+    )
     assert {name: (r.right.tolist(), r.counts.tolist()) for name, r in found.items()} == {
         "mentions": ([1.0], [7]), "relations": ([1.0], [6]), "records": ([1.0], [1]),
     }  # fmt: skip
     assert found["records"].scores[0] == pytest.approx(0.9 * 0.9 * 0.5)
     mentions[2] = replace(wrong, score=0.9)
-    found = calibration([gold], [replace(gold, mentions=tuple(mentions), relations=tuple(relations))])
+    found = calibration(
+        [gold], [replace(gold, mentions=tuple(mentions), relations=tuple(relations))], SCHEMA, Confidence()
+    )
     assert (found["mentions"].right.tolist(), found["records"].right.tolist()) == ([1.0], [0.0])
 
 
 def test_what_has_no_score_is_left_out() -> None:
-    assert list(calibration([acme()], [acme()])) == ["records"]
+    assert list(calibration([acme()], [acme()], SCHEMA, Confidence())) == ["records"]
+
+
+def test_scores_of_records_are_judged_as_the_model_would_give_them() -> None:
+    confidence = Confidence({"records": (1.0, 1.0)})
+    found = calibration([acme()], [acme()], SCHEMA, confidence)["records"]
+    assert found.scores[0] == pytest.approx(confidence.probability("records", 1.0))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pharmatriples import Document
 from pharmatriples.confidence import RECORDS
-from pharmatriples.judgement import THRESHOLDS, calibration, judged
+from pharmatriples.judgement import THRESHOLDS, judged, scales_and_thresholds
 from tiny import SCHEMA, acme
 
 
@@ -55,7 +55,7 @@ def test_the_threshold_of_relations_leaves_the_wrong_ones_under_it() -> None:
         gold.append(replace(acme(), id=str(i), relations=tuple(r for r in acme().relations if r.type != "treats")))
         kept = tuple(r for r in document.relations if r.type != "treats")
         predicted.append(replace(document, relations=(*kept, wrong)))
-    confidence, thresholds = calibration(gold, predicted, SCHEMA)
+    confidence, thresholds = scales_and_thresholds(gold, predicted, SCHEMA)
     assert set(thresholds) == set(SCHEMA.relations)
     lowest = thresholds["treats"]
     assert lowest in THRESHOLDS

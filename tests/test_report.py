@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from browser import browser as browser  # a fixture
 from pharmatriples.calibration import calibration
+from pharmatriples.confidence import Confidence
 from pharmatriples.documents import Document, Mention, Relation
 from pharmatriples.report import render_report, write_report
 from test_page import TEXT, Page
@@ -104,7 +105,8 @@ class TestErrors:
 
 class TestFiles:
     def write(self, folder: Path, model: Path) -> list[str]:
-        return write_report(folder, model, [GOLD], [PREDICTED], TYPES, calibration([GOLD], [PREDICTED]))
+        calibrated = calibration([GOLD], [PREDICTED], SCHEMA, Confidence())
+        return write_report(folder, model, [GOLD], [PREDICTED], TYPES, calibrated)
 
     def test_the_folder_holds_the_page_and_both_plots(self, tmp_path: Path) -> None:
         pytest.importorskip("matplotlib", reason="no matplotlib; pip install -e '.[dev]'")

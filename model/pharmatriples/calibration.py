@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from .differences import key_of
+from .confidence import RECORDS, Confidence
 from .documents import Document
-from .evaluation import paired, stand_ins
-from .records import RECORD_ENTITIES, record_sources
+from .judgement import judged
+from .schema import Schema
 
 BINS = 10
 
@@ -56,28 +56,27 @@ def reliability(scores: Sequence[float], right: Sequence[bool], bins: int = BINS
     return Reliability(np.bincount(owner, values) / counts, np.bincount(owner, outcomes) / counts, counts)
 
 
-def calibration(gold: Sequence[Document], predicted: Sequence[Document]) -> dict[str, Reliability]:
-    """The reliability of the scores of mentions, relations and records, each right as `evaluation.evaluate` counts it.
+def calibration(
+    gold: Sequence[Document], predicted: Sequence[Document], schema: Schema, confidence: Confidence
+) -> dict[str, Reliability]:
+    """The reliability of the scores of mentions, relations and records, as `judgement.judged` finds them right.
 
     What has no score, as an annotation, is left out; what then has none at all is not in the result. A model scores
     only the relations that it keeps: theirs begin at its threshold.
 
+    Args:
+        confidence: of the model, which makes probabilities of the scores of records; those of mentions and relations
+            are probabilities in `predicted` already.
+
     Raises:
         EvaluationError: the documents cannot be paired.
     """
-    found: dict[str, list[tuple[float | None, bool]]] = {"mentions": [], "relations": [], "records": []}
-    for g, p in paired(gold, predicted):
-        stand_in = stand_ins(g, p)
-        keys, relations = {key_of(m) for m in g.mentions}, {(r.type, r.head, r.tail) for r in g.relations}
-        found["mentions"] += [(m.score, key_of(m) in keys) for m in p.mentions]
-        found["relations"] += [
-            (r.score, (r.type, stand_in.get(r.head), stand_in.get(r.tail)) in relations) for r in p.relations
-        ]
-        records = record_sources(g)
-        for record, source in record_sources(p).items():
-            entities = {name: getattr(record, name) for name in RECORD_ENTITIES}
-            known = all(id_ is None or id_ in stand_in for id_ in entities.values())
-            named = record._replace(**{name: id_ and stand_in.get(id_) for name, id_ in entities.items()})
-            found["records"].append((source.score, known and named in records))
-    scored = {name: [(score, right) for score, right in things if score is not None] for name, things in found.items()}
-    return {name: reliability(*zip(*things, strict=True)) for name, things in scored.items() if things}
+    by_name = judged(gold, predicted, schema)
+    by_name[RECORDS] = [(float(confidence.probability(RECORDS, score)), right) for score, right in by_name[RECORDS]]
+    kinds = {"mentions": schema.entities, "relations": schema.relations, RECORDS: (RECORDS,)}
+    things = {kind: [thing for name in names for thing in by_name[name]] for kind, names in kinds.items()}
+    return {
+        kind: reliability([score for score, _ in rows], [right for _, right in rows])
+        for kind, rows in things.items()
+        if rows
+    }

@@ -50,7 +50,7 @@ def judged(
     return found
 
 
-def calibration(
+def scales_and_thresholds(
     gold: Sequence[Document], predicted: Sequence[Document], schema: Schema
 ) -> tuple[Confidence, dict[str, float]]:
     """What makes scores probabilities, and relation type -> threshold by which `Scores.score` is best.

@@ -27,7 +27,7 @@ from .dataset import read_documents
 from .documents import Document
 from .evaluation import Scores, evaluate
 from .features import Collator, Example, Examples
-from .judgement import LOWEST, calibration
+from .judgement import LOWEST, scales_and_thresholds
 from .modeling import TriplesModel, quiet
 from .prediction import predict
 from .schema import Schema
@@ -285,7 +285,7 @@ def calibrate(model: Any, windower: Windower, documents: Sequence[Document]) -> 
     """
     model.config.calibration = None
     raw = _predicted(model, windower, documents, dict.fromkeys(model.schema.relations, LOWEST))
-    confidence, model.config.thresholds = calibration(documents, raw, model.schema)
+    confidence, model.config.thresholds = scales_and_thresholds(documents, raw, model.schema)
     model.config.calibration = confidence.to_dict()
 
 
