@@ -145,12 +145,12 @@ def _mentions(pair: _Pair) -> Iterator[Finding]:
     for a, b in pair.aligned:
         error = mention_error(a, b)
         given = [m for m in (a, b) if m is not None]
-        says = [
+        gold, predicted = (
             "" if m is None else pair.gold.wording(m) if error != "type" else f"{m.type}: {pair.gold.wording(m)}"
             for m in (a, b)
-        ]
+        )
         places = tuple(dict.fromkeys((m.start, m.end) for m in given))
-        yield Finding("mention", error, given[0].type, places, *says, score=b and b.score)
+        yield Finding("mention", error, given[0].type, places, gold, predicted, score=b.score if b else None)
         if a is not None and b is not None and not error:
             for name in sorted(a.attributes.keys() | b.attributes.keys()):
                 values = a.attributes.get(name, ""), b.attributes.get(name, "")
@@ -169,8 +169,14 @@ def _entities(pair: _Pair) -> Iterator[Finding]:
 
     def finding(error: str, ours: Iterable[str], theirs: Iterable[str], places: Iterable[Span]) -> Finding:
         first, second = [gold.entities[i] for i in ours], [predicted.entities[i] for i in theirs]
-        says = (" | ".join(wordings(d, e) for e in entities) for d, entities in ((gold, first), (predicted, second)))
-        return Finding("entity", error, first[0].type, tuple(places), *says)
+        return Finding(
+            "entity",
+            error,
+            first[0].type,
+            tuple(places),
+            " | ".join(wordings(gold, entity) for entity in first),
+            " | ".join(wordings(predicted, entity) for entity in second),
+        )
 
     for id_, parts in pieces.items():
         if len(parts) > 1:
@@ -211,12 +217,7 @@ def _records(pair: _Pair) -> Iterator[Finding]:
 
     def alike(a: _Record, b: _Record) -> int:
         """The more alike, the more of two records of one event is the same."""
-        fields = zip(a[0]._asdict().items(), b[0], strict=True)
-        equal = sum(x == (stand_in.get(y) if y and name in RECORD_ENTITIES else y) for (name, x), y in fields)
-        # An entity that stands for none is another than none.
-        equal -= sum(
-            a_ is None and b_ is not None and b_ not in stand_in for a_, b_ in zip(_ids(a), _ids(b), strict=True)
-        )
+        equal = sum(x == y for x, y in zip(a[0], b[0].standing(stand_in), strict=True))
         return SAME if equal == len(a[0]) else (1 + equal) * (stand_in.get(b[1].entity) == a[1].entity)
 
     for a, b, likeness in _pairs([*record_sources(gold).items()], [*record_sources(predicted).items()], alike):

@@ -258,10 +258,7 @@ def evaluate(gold: Sequence[Document], predicted: Sequence[Document], schema: Sc
         )
         records.add_sets(
             {(record, "records") for record in record_tuples(g)},
-            {
-                ((_stand(stand_in, drug), type_, status, _stand(stand_in, indication)), "records")
-                for drug, type_, status, indication in record_tuples(p)
-            },
+            {(record.standing(stand_in), "records") for record in record_tuples(p)},
         )
     return Scores(
         documents=len(pairs),
@@ -370,9 +367,9 @@ def _valued(document: Document, attribute: str) -> set[tuple[Hashable, str]]:
     return {(_key(m), m.attributes[attribute]) for m in document.mentions if attribute in m.attributes}
 
 
-def _stand(stand_in: Mapping[str, str], entity: str | None) -> Hashable:
-    """The gold id that `entity` stands for; none of a record stays none; else what no gold id equals."""
-    return None if entity is None else stand_in.get(entity, (entity, "stands for no gold entity"))
+def _stand(stand_in: Mapping[str, str], entity: str) -> Hashable:
+    """The gold id that `entity` stands for, or what no gold id equals."""
+    return stand_in.get(entity, (entity, "stands for none"))
 
 
 def _ends(head: Hashable, tail: Hashable, symmetric: bool) -> Hashable:

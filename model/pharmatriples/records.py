@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Literal, NamedTuple
 
@@ -30,6 +30,14 @@ class RecordTuple(NamedTuple):
     event: str
     status: str
     indication: str | None
+
+    def standing(self, stand_in: Mapping[str, str]) -> tuple[Hashable, ...]:
+        """The fields, each entity as the one that it stands for; one that stands for none equals no other."""
+
+        def stand(entity: str | None) -> Hashable:
+            return None if entity is None else stand_in.get(entity, (entity, "stands for none"))
+
+        return stand(self.drug), self.event, self.status, stand(self.indication)
 
 
 RECORD_ENTITIES = ("drug", "indication")
