@@ -26,7 +26,7 @@ def changed(wording: str, nth: int = 0, **values: object) -> Document:
     i = [i for i, m in enumerate(mentions) if GOLD.wording(m) == wording][nth]
     mentions[i] = replace(mentions[i], **values)  # type: ignore[arg-type]
     types = {m.entity: m.type for m in mentions}
-    kept = [r for r in GOLD.relations if SCHEMA.relations[r.type] == (types.get(r.head), types.get(r.tail))]
+    kept = [r for r in GOLD.relations if (types.get(r.head), types.get(r.tail)) in SCHEMA.relations[r.type]]
     return replace(GOLD, mentions=tuple(mentions), relations=tuple(kept))
 
 
