@@ -217,6 +217,17 @@ def test_a_day_near_the_release_needs_no_year(release: date, days: int) -> None:
     assert normalized(f"{day:%B} {day.day}", release) == Period(day, day)
 
 
+@pytest.mark.parametrize(
+    "day", [date.min, date.max, date(2, 1, 1), date(9998, 12, 31), date(3, 1, 1), date(9997, 12, 31)]
+)
+@pytest.mark.parametrize(
+    "wording", ["next year", "last year", "week of January 1", "fiscal year ending December", "May 8"]
+)
+def test_the_ends_of_the_calendar_are_no_error(day: date, wording: str) -> None:
+    for side in (None, "past", "future"):
+        normalized(wording, day, side)  # type: ignore[arg-type]
+
+
 def test_the_year_of_months_has_neither_gaps_nor_overlaps() -> None:
     for parts in (["Q1", "Q2", "Q3", "Q4"], ["H1", "H2"], ["early", "late"]):
         periods = [normalized(f"{part} 2024") for part in parts]

@@ -128,7 +128,6 @@ def test_two_runs_give_the_same_model_and_a_finished_one_is_current(workspace: P
     assert record["validation"]["eval_score"] == metrics[0]["eval_score"]
     history = record["history"]
     assert [entry["epoch"] for entry in history] == [1.0, 2.0]
-    assert max(entry["eval_score"] for entry in history) == metrics[0]["eval_score"]
     assert 0 < history[0]["seconds"] < history[1]["seconds"]
     assert history[0]["step"] * 2 == history[1]["step"]
     assert load(tmp_path / "a")("NMPA accepted the NDA.").keys() == {"entities", "relations", "records"}

@@ -140,12 +140,11 @@ def normalized(
     if years:
         year = years[0]
         return _part(phrase, int(year[1] or f"20{year[2]}"))
-    if release_date is None:
+    if release_date is None or not date.min.year + 1 < release_date.year < date.max.year - 1:
         return None
     if relative:
         return _part(phrase, release_date.year + _OFFSETS.get(relative[1], 0))
-    near = range(max(release_date.year - 1, date.min.year), min(release_date.year + 1, date.max.year) + 1)
-    found = [_part(phrase, year) for year in near]
+    found = [_part(phrase, release_date.year + offset) for offset in (-1, 0, 1)]
     periods = [period for period in found if period is not None and period.precision != "year"]
     fitting = [
         p for p in periods if not (p.end < release_date if side == "future" else p.start > release_date and side)
