@@ -19,6 +19,8 @@ from pharmatriples.import_report import ImportReport
 from pharmatriples.schema import Schema
 from pharmatriples.splits import assign_splits, leaks
 
+SHARES = {"train": 8, "validation": 1, "test": 1}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,9 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     )
                 read[document.id] = document.with_split(split) if split else document
                 places[document.id] = path
-        shares = [0.0 if given[split] else share for split, share in zip(SPLITS, (0.8, 0.1, 0.1), strict=True)]
-        train, validation, test = (share / (sum(shares) or 1) for share in shares)
-        documents = assign_splits(list(read.values()), options.seed, (train, validation, test))
+        train, validation, test = (0 if given[split] and not all(given.values()) else SHARES[split] for split in SPLITS)
+        whole = train + validation + test
+        ratios = (train / whole, validation / whole, test / whole)
+        documents = assign_splits(list(read.values()), options.seed, ratios)
         dataset, report = to_dataset(documents, schema)
         write_dataset(dataset, schema, options.output)
     except (ValueError, OSError) as error:

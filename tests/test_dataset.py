@@ -23,7 +23,8 @@ from pharmatriples.dataset import (
     write_dataset,
 )
 from pharmatriples.documents import SPLITS, Document, DocumentError, Mention, Relation, write_jsonl
-from pharmatriples.labelstudio import ImportReport, LabelStudioError, task_from_document
+from pharmatriples.import_report import ReadError
+from pharmatriples.labelstudio import ImportReport, task_from_document
 from pharmatriples.schema import Schema
 from strategies import SCHEMA, documents
 
@@ -274,7 +275,7 @@ def test_what_an_import_refuses_is_an_error_unless_the_report_is_taken(tmp_path:
     task["annotations"][0]["result"][0]["value"]["end"] = 99
     path = tmp_path / "export.json"
     path.write_text(json.dumps([task]))
-    with pytest.raises(LabelStudioError, match=r"export\.json.*refused"):
+    with pytest.raises(ReadError, match=r"export\.json.*refused"):
         read_documents(path, SCHEMA)
     reports: list[ImportReport] = []
     (read,) = read_documents(path, SCHEMA, report=reports.append)

@@ -13,6 +13,7 @@ import pytest
 from exports import ACCEPTED, BARE, RELEASE, ROOT, SCHEMA, TEXT, arrow, at, count_of, items, same, span, task
 from hypothesis import HealthCheck, given, settings
 from pharmatriples.documents import Document, DocumentError, Mention, Relation
+from pharmatriples.import_report import ReadError
 from pharmatriples.labelstudio import (
     LabelStudioError,
     export_text,
@@ -428,7 +429,7 @@ def test_the_report_names_task_region_text_and_offsets() -> None:
         "ignored": 0,
     }
     assert len(report.to_dict()["items"]) == count_of([task(result)])
-    with pytest.raises(LabelStudioError, match=r"task 'acme'.*o2·1 \[0, 4\) 'NMPA'"):
+    with pytest.raises(ReadError, match=r"task 'acme'.*o2·1 \[0, 4\) 'NMPA'"):
         report.check()
 
 
@@ -606,3 +607,31 @@ def test_a_written_export_is_whole_and_reads_back(tmp_path: Path) -> None:
     assert read_tasks(path) == tasks
     assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
     assert "é".encode() in path.read_bytes()
+
+
+def test_several_relations_of_one_pair_need_their_label_and_a_symmetric_one_is_drawn_either_way() -> None:
+    schema = Schema.from_dict(
+        {
+            "name": "x",
+            "version": 1,
+            "entities": {"GENE": "", "DRUG": ""},
+            "relations": {"hits": [["DRUG", "GENE"], ["GENE", "GENE"]], "misses": ["DRUG", "GENE"]},
+            "symmetric": ["hits"],
+        }
+    )
+    document = Document(
+        "a",
+        "A1 B2 C3",
+        (Mention(0, 2, "GENE", "g1"), Mention(3, 5, "GENE", "g2"), Mention(6, 8, "DRUG", "d1")),
+        (Relation("hits", "d1", "g1"), Relation("misses", "d1", "g1"), Relation("hits", "g1", "g2")),
+    )
+    made = task_from_document(document, schema)
+    assert set(read_export([made], schema).documents[0].relations) == set(document.relations)
+    arrows = [item for item in made["annotations"][0]["result"] if item["type"] == "relation"]
+    arrows[2]["direction"] = "bi"
+    again = read_export([made], schema)
+    assert set(again.documents[0].relations) == set(document.relations)
+    assert not again.report.of("repaired", "refused")
+    del arrows[0]["labels"]
+    (refused,) = read_export([made], schema).report.of("refused")
+    assert refused.reason == "without label, and hits or misses fits DRUG and GENE"

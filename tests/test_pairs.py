@@ -57,6 +57,13 @@ def test_a_mention_is_no_candidate_of_its_own_entity() -> None:
     assert {(int(entities[a]), int(entities[b])) for a, b in pairs} == {(0, 2), (2, 0)}
 
 
+def test_a_symmetric_relation_of_one_type_has_one_candidate_for_two_entities() -> None:
+    entities = np.array([0, 0, 1, 2, 3, 1, 0])
+    pairs, features, _ = relation_pairs(MENTIONS, entities, encoded(TEXT), [(3, 0, 0, True)])
+    assert {(int(entities[a]), int(entities[b])) for a, b in pairs} == {(0, 2)}
+    assert set(features[:, 0].tolist()) == {3}
+
+
 def test_the_number_of_pairs_of_a_long_text_is_bounded() -> None:
     count = 4000
     text = encoded("w " * count)

@@ -82,7 +82,7 @@ def test_the_python_example_runs(
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(compile(code, "README.md", "exec"), names)
-    assert names["result"].keys() == {"entities", "relations", "records", "release_date"}
+    assert names["result"].keys() == {"entities", "relations", "records"}
 
 
 def test_links_lead_to_files() -> None:

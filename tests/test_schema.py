@@ -82,7 +82,7 @@ def test_names_that_yaml_takes_for_truth_values_stay_names(tmp_path: Path) -> No
     [
         ("acts_on: [DRUG, GENE]", "acts_on: [DRUG, GENES]", 13, "unknown entity type 'GENES'"),
         ("acts_on: [DRUG, GENE]", "acts_on: [[DRUG, GENE], [DRUG, GENE]]", 13, "joins DRUG and GENE twice"),
-        ("acts_on: [DRUG, GENE]", "acts_on: [[DRUG, GENE], GENE]", 13, "unknown entity type \"['DRUG', 'GENE']\""),
+        ("acts_on: [DRUG, GENE]", "acts_on: [[DRUG, GENE], GENE]", 13, "unknown entity type ['DRUG', 'GENE']"),
         ("acts_on: [DRUG, GENE]", "acts_on: []", 13, "needs [HEAD, TAIL]"),
         ("alias:\n", "symmetric: acts_on\nalias:\n", 15, "must be a list of relation types"),
         (

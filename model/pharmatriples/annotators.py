@@ -60,7 +60,7 @@ def annotations_by(paths: Iterable[Path], schema: Schema) -> dict[str, list[Docu
     In an export without annotators all is one annotator's, named as the file.
 
     Raises:
-        LabelStudioError: an export cannot be read, or something in it is refused.
+        ReadError: an export cannot be read, or something in it is refused.
     """
     found: dict[str, list[Document]] = {}
     for path in paths:

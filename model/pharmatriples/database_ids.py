@@ -154,7 +154,7 @@ class _Reader:
 
     def document(self) -> Document:
         """The document; where its entities are first mentioned orders the ends of symmetric relations."""
-        mentions = sorted(self._mentions(), key=lambda m: m.start)
+        mentions = list(self._mentions())
         entities = {mention.entity: mention.type for mention in mentions}
         relations: dict[tuple[str, str, str], Relation] = {}
         for link in self.annotated.links:
@@ -166,21 +166,22 @@ class _Reader:
             new = {(link.type, head, tail): Relation(link.type, head, tail) for head, tail in ends}
             if new.keys() <= relations.keys():
                 reasons.append("joins what an earlier relation joins")
-            relations = new | relations
+            relations |= new
             self._tell("repaired" if reasons else "kept", link, "; ".join(reasons))
         return Document(self.annotated.id, self.text, tuple(mentions), tuple(relations.values()))
 
     def _tell(self, outcome: str, what: Annotation | Link, reason: str = "") -> None:
-        shared = {"task": self.annotated.id, "region": what.place, "reason": reason}
+        item = Item(outcome, "relation", self.annotated.id, region=what.place, reason=reason)
         if isinstance(what, Annotation):
-            span = {"start": what.start, "end": what.end}
-            self.items.append(Item(outcome, "mention", **shared, **span, text=what.text))  # type: ignore[arg-type]
+            item = replace(item, kind="mention", start=what.start, end=what.end, text=what.text)
         else:
-            self.items.append(Item(outcome, "relation", **shared, text=f"{what.type} {what.head} {what.tail}"))
+            item = replace(item, text=f"{what.type} {what.head} {what.tail}")
+        self.items.append(item)
 
     # --- mentions
 
     def _mentions(self) -> Iterator[Mention]:
+        """What is kept, in the order of the text."""
         placed: list[tuple[int, int, Annotation, str]] = []
         for annotation in self.annotated.annotations:
             try:
@@ -204,7 +205,7 @@ class _Reader:
             else:
                 held = f"{over[2].type} {self.text[over[0] : over[1]]!r:.60} at [{over[0]}, {over[1]})"
                 self._tell("refused", annotation, f"overlaps {held}, which is kept: mentions do not overlap")
-        for start, end, annotation, _ in kept:
+        for start, end, annotation, _ in sorted(kept, key=lambda item: item[0]):
             entity = self._entity(annotation.type, split_ids(ids[start, end]), self.text[start:end])
             yield Mention(start, end, annotation.type, entity)
 

@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 OUTCOMES = ("kept", "repaired", "refused", "ignored")
-KINDS = ("document", "mention")
-KINDS += ("task", "annotation", "region", "choice", "relation", "other", "draft", "prediction")  # of Label Studio
+KINDS = (
+    *("document", "mention"),
+    *("task", "annotation", "region", "choice", "relation", "other", "draft", "prediction"),  # of Label Studio
+)
 
 
 class ReadError(ValueError):
