@@ -13,7 +13,7 @@ from pharmatriples import Document, Mention, Relation, load
 from pharmatriples.cli import main as command
 from pharmatriples.evaluation import Counts, EvaluationError
 from pharmatriples.id_evaluation import annotated_ids, known_names, matched_ids, related_ids, score_ids, table
-from pharmatriples.prediction import predict_relations
+from pharmatriples.prediction import complete
 from pharmatriples.training import TrainingConfig, train
 from test_pubtator import LINES, SCHEMA
 from tiny import ROOT, tiny_encoder_dir, tiny_model, tiny_windower
@@ -79,12 +79,12 @@ def test_relations_are_predicted_between_the_entities_of_the_documents() -> None
     model = tiny_model(SCHEMA)
     empty = Document("empty", "")
     documents = [DOCUMENT, empty, replace(DOCUMENT, id="b", mentions=(), relations=())]
-    sure = list(predict_relations(model, tiny_windower(model), documents, thresholds={"induces": 0.0, "binds": 0.0}))
+    sure = list(complete(model, tiny_windower(model), documents, thresholds={"induces": 0.0, "binds": 0.0}))
     assert [(d.id, d.mentions) for d in sure] == [(d.id, d.mentions) for d in documents]
     assert {(r.type, r.head, r.tail) for r in sure[0].relations} == {
         ("induces", chemical, "Disease:D5,D6") for chemical in ("Chemical:D1", "Chemical:D2")
     }
-    none = list(predict_relations(model, tiny_windower(model), documents, thresholds={"induces": 1.1, "binds": 1.1}))
+    none = list(complete(model, tiny_windower(model), documents, thresholds={"induces": 1.1, "binds": 1.1}))
     assert all(not d.relations for d in none)
 
 
@@ -92,7 +92,7 @@ def test_a_symmetric_relation_of_one_type_is_asked_for_once() -> None:
     model = tiny_model(SCHEMA)
     genes = tuple(Mention(a, b, "Gene", f"Gene:{a}") for a, b in ((0, 9), (15, 19), (39, 41)))
     document = replace(DOCUMENT, mentions=genes, relations=())
-    (found,) = predict_relations(model, tiny_windower(model), [document], thresholds={"binds": 0.0})
+    (found,) = complete(model, tiny_windower(model), [document], thresholds={"binds": 0.0})
     assert [(r.head, r.tail) for r in found.relations] == [
         ("Gene:0", "Gene:15"),
         ("Gene:0", "Gene:39"),
