@@ -32,7 +32,7 @@ from .schema import Schema
 from .stock import annotate as annotate_by_stock
 from .stock import recipe
 from .stock import train as train_stock
-from .training import RECORD, TrainingConfig, is_current, load_config, read_splits, train
+from .training import RECORD, Splits, TrainingConfig, is_current, load_config, read_splits, train
 
 STOCK = "stock"
 
@@ -130,7 +130,7 @@ class Run:
 
     def counts(self) -> dict[str, dict[str, dict[str, list[int]]]]:
         """Set -> document id -> figure -> true positives, false positives, false negatives, of what is up to date."""
-        if not is_current(self.config):
+        if not is_current(self.config, _splits):
             return {}
         kept = self._kept()
         keys = {name: self._key(documents) for name, documents in self.documents().items()}
@@ -141,7 +141,7 @@ class Run:
 
     def perform(self) -> None:
         """Train, or go on, and score: only what is not up to date."""
-        if not is_current(self.config):
+        if not is_current(self.config, _splits):
             if self.entry.stock:
                 train_stock(self.config, resume=True)
             else:
@@ -180,6 +180,15 @@ class Run:
         for document in documents:
             digest.update(json.dumps(document.to_dict(), sort_keys=True).encode())
         return digest.hexdigest()
+
+
+def _splits(config: TrainingConfig) -> Splits:
+    """What `read_splits` gives, read once for all runs on the same data."""
+    same = {name: getattr(config, name) for name in ("data", "schema", "train_limit", "pseudo")}
+    return _read_once(TrainingConfig(output_dir="", **same))
+
+
+_read_once = cache(read_splits)
 
 
 @cache

