@@ -200,7 +200,7 @@ def calibrated_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
     shutil.copytree(model_dir, path)
     config = json.loads((path / "config.json").read_text())
     config["calibration"] = {
-        "scales": {"DRUG": [0.5, -0.5], "records": [0.5, 0.5]},
+        "scales": {"DRUG": [0.5, -0.5], "records": [0.5, 1.5]},
         "thresholds": {"records": {"0.5": 0.45, "0.9": 0.6}, "DRUG": {"0.9": 0.5}},
     }
     (path / "config.json").write_text(json.dumps(config))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date
 
 from pharmatriples import Document, Mention, Relation
-from pharmatriples.records import dated, record_tuples, records
+from pharmatriples.records import NO_DRUG, NO_INDICATION, dated, record_tuples, records
 from tiny import acme
 
 
@@ -114,3 +114,16 @@ def test_a_date_takes_its_year_from_another_of_its_mentions() -> None:
 def test_a_document_of_another_schema_has_no_records() -> None:
     assert records(Document("x", "aspirin", (Mention(0, 7, "Chemical", "c1"),))) == []
     assert records(Document("x", "")) == []
+
+
+def test_a_prediction_that_leaves_out_drug_or_indication_is_seldom_right() -> None:
+    document = replace(acme(), mentions=tuple(replace(m, score=1.0) for m in acme().mentions))
+
+    def score(*left_out: str) -> float:
+        kept = tuple(r for r in document.relations if r.type not in left_out)
+        return records(replace(document, relations=kept))[0]["score"]
+
+    assert score() == 1.0
+    assert score("event_indication") == NO_INDICATION
+    assert score("event_drug") == NO_DRUG
+    assert score("event_drug", "event_indication") == NO_DRUG * NO_INDICATION

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +19,8 @@ from .layout import sentence_spans
 
 EVENT, DRUG, DATE = "EVENT", "DRUG", "DATE"
 EVENT_TYPE, STATUS = "event_type", "status"
+# About how often a model is right that an event has no drug, or no indication: it mostly has overlooked it.
+NO_DRUG, NO_INDICATION = 0.2, 0.5
 # Where the date of an event lies, seen from the release.
 _SIDES: dict[str, Literal["past", "future"]] = {"occurred": "past", "expected": "future"}
 
@@ -61,8 +63,10 @@ def record_sources(document: Document) -> dict[RecordTuple, Source]:
     for event, drugs, links in _events(document):
         values = event.attributes
         for drug in drugs or [None]:
-            source = Source(event.id, _score(document, event, drugs[drug] if drug else None))
+            link = drugs[drug] if drug else None
             for indication in links.get("event_indication", {}) or [None]:
+                own = [links["event_indication"][indication]] if indication else []
+                source = Source(event.id, _score(document, event, link, own))
                 found.setdefault(RecordTuple(drug, values[EVENT_TYPE], values[STATUS], indication), source)
     return found
 
@@ -109,7 +113,12 @@ def records(document: Document, release_date: date | None = None) -> list[dict[s
                     "event": event.attributes[EVENT_TYPE],
                     "status": event.attributes[STATUS],
                     "trigger": document.wording(evidence[0]),
-                    "score": _score(document, event, drugs[drug] if drug else None),
+                    "score": _score(
+                        document,
+                        event,
+                        drugs[drug] if drug else None,
+                        links.get("event_indication", {}).values(),
+                    ),
                     "evidence": sentences.around(evidence),
                     "entity_ids": ids,
                 }
@@ -122,11 +131,17 @@ def mention_score(entity: Entity) -> float:
     return max(1.0 if m.score is None else m.score for m in entity.mentions)
 
 
-def _score(document: Document, event: Entity, link: Relation | None) -> float:
-    """The probability that trigger, drug and their link (a `Relation`, or None) are right, taken as independent."""
-    scores = [mention_score(event)]
-    if link is not None:
-        scores += [mention_score(document.entities[link.tail]), 1.0 if link.score is None else link.score]
+def _score(document: Document, event: Entity, link: Relation | None, indications: Iterable[Relation]) -> float:
+    """The probability that trigger, drug and indications and their links are right, taken as independent.
+
+    Args:
+        link: of the event to the drug; indications: its links to the indications.
+    """
+    links = [*([link] if link else []), *indications]
+    scores = [mention_score(event), *(mention_score(document.entities[r.tail]) for r in links)]
+    scores += [1.0 if r.score is None else r.score for r in links]
+    if event.mentions[0].score is not None:  # an annotation is sure of what it leaves out
+        scores += [1.0 if link else NO_DRUG, NO_INDICATION if len(links) == bool(link) else 1.0]
     return round(math.prod(scores), 4)
 
 
