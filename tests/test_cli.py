@@ -305,13 +305,16 @@ class TestBeingStopped:
             while not any(path.stat().st_size for path in here.glob(".out.jsonl.*")):
                 time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGINT)
-            if not done.wait(5):  # Python drops an interrupt that falls into a finalizer
+            while not done.wait(5):  # Python drops an interrupt that falls into a finalizer
                 os.kill(os.getpid(), signal.SIGINT)
 
         done = threading.Event()
         threading.Thread(target=interrupt, daemon=True).start()
-        assert main(["extract", "a.jsonl", "--model", str(model), "-o", "out.jsonl", "--batch-size", "2"]) == 130
-        done.set()
+        try:
+            code = main(["extract", "a.jsonl", "--model", str(model), "-o", "out.jsonl", "--batch-size", "2"])
+        finally:
+            done.set()
+        assert code == 130
         assert capsys.readouterr().err == "pharmatriples: stopped\n"
         assert Path("out.jsonl").read_text() == "old"
         assert sorted(path.name for path in here.iterdir()) == ["a.jsonl", "out.jsonl"]

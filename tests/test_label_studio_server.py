@@ -186,7 +186,7 @@ def test_a_project_with_another_configuration_is_not_pushed_to(
     [
         ("x.csv", b"a", "neither a folder nor .txt"),
         ("x.jsonl", b'{"id": "x"}', "x.jsonl:1: document 'x': the text must be a"),
-        ("x.json", b'[{"data": {"text": "a"}, "annotations": [7]}]', "x.json: 1 items of the export are refused"),
+        ("x.json", b'[{"data": {"text": "a"}, "annotations": [7]}]', "x.json: 1 items of the file are refused"),
         ("gone.txt", None, "No such file"),
         ("x.txt", b"\xff", "not UTF-8 text"),
         ("empty", None, "no .txt file in this folder"),

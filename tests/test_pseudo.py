@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pharmatriples import Document, load
+from pharmatriples.confidence import Confidence
 from pharmatriples.documents import read_jsonl, write_jsonl
 from pharmatriples.pipeline import result
 from pharmatriples.pseudo import PseudoError, pseudo_label
@@ -26,7 +27,7 @@ class Says:
     model: Any = field(default_factory=lambda: SimpleNamespace(schema=SCHEMA))
 
     def __call__(self, texts: Iterable[str]) -> Iterator[dict[str, Any]]:
-        return (result(self.document) for _ in texts)
+        return (result(self.document, Confidence(), 0.0) for _ in texts)
 
 
 def scored(score: float, without: str = "") -> Document:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -82,10 +83,12 @@ def measure(gold: Sequence[Document], predicted: Sequence[Document], schema: Sch
                 counts[in_predicted.distance(r.head, r.tail)] += Counts(fp=1)
         pairs += sum(
             (type_, stand_in.get(head), stand_in.get(tail)) not in wanted
-            for type_, signature in schema.relations.items()
-            for head, one in p.entities.items()
-            for tail, other in p.entities.items()
-            if (one.type, other.type) == signature and head != tail and in_predicted.share_sentence(head, tail)
+            for type_, signatures in schema.relations.items()
+            for (i, (head, one)), (j, (tail, other)) in permutations(enumerate(p.entities.items()), 2)
+            if (one.type, other.type) in signatures
+            # Without direction, the one that is mentioned first is the head of two of a type.
+            and not (type_ in schema.symmetric and one.type == other.type and i > j)
+            and in_predicted.share_sentence(head, tail)
         )
     return Distances(ByLabel(counts), Together(pairs, counts[DISTANCES[0]].fp))
 
