@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pharmatriples import Mention, Schema
 from pharmatriples.database_ids import Corpus, ids_of, split_ids
 from pharmatriples.dataset import read_corpus, read_documents
@@ -256,3 +258,27 @@ def test_reading_documents_is_strict_and_ids_need_a_file_that_has_them(tmp_path:
 def test_a_title_alone_is_a_document(read: Read) -> None:
     (document,) = read("1|t|Zolpimine", "1\t0\t9\tZolpimine\tChemical\tD1").documents
     assert (document.text, document.mentions) == ("Zolpimine", (Mention(0, 9, "Chemical", "Chemical:D1"),))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_bytes_are_read_or_refused_with_the_file(tmp_path: Path, data: st.DataObject) -> None:
+    whole = bytearray("\n".join(LINES).encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(whole) - 1))
+        whole[place : place + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=4) | st.just(b"\t"))
+    path = tmp_path / "damaged.txt"
+    path.write_bytes(whole)
+    message = ""
+    try:
+        corpus = read_pubtator(path, SCHEMA)
+    except ReadError as error:
+        message = str(error)
+    if message:
+        assert str(path) in message
+        return
+    # A line is an item, but for the texts, which are documents.
+    lines = [line for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    texts = sum("|t|" in line.partition("\t")[0] or "|a|" in line.partition("\t")[0] for line in lines)
+    assert len([i for i in corpus.report.items if i.kind != "document"]) == len(lines) - texts
+    assert all(document.check(SCHEMA) for document in corpus.documents)
