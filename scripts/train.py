@@ -28,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"train: stopped; go on with: python scripts/train.py {options.config} ... --resume", file=sys.stderr)
         return 130
-    print(f"{config.output_dir}: " + ", ".join(f"{name[5:]} {value:.3f}" for name, value in metrics.items()))
+    print(
+        f"{config.output_dir}: "
+        + ", ".join(f"{name[5:]} {value:.3f}" for name, value in metrics.items() if name.startswith("eval_"))
+    )
     return 0
 
 
