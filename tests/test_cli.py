@@ -309,11 +309,14 @@ class TestBeingStopped:
                 os.kill(os.getpid(), signal.SIGINT)
 
         done = threading.Event()
+        # A suite that a shell started in the background ignores interrupts.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Thread(target=interrupt, daemon=True).start()
         try:
             code = main(["extract", "a.jsonl", "--model", str(model), "-o", "out.jsonl", "--batch-size", "2"])
         finally:
             done.set()
+            signal.signal(signal.SIGINT, before)
         assert code == 130
         assert capsys.readouterr().err == "pharmatriples: stopped\n"
         assert Path("out.jsonl").read_text() == "old"
