@@ -45,6 +45,7 @@ def example(document: Document, windower: Windower, schema: Schema) -> Example:
     relations = list(schema.relations)
     marked = mark(document, text.offsets, list(schema.entities))
     kept, spans, numbers = marked.mentions, marked.spans, {name: i for i, name in enumerate(marked.names)}
+    having_words = set(map(id, kept))
     tags = np.zeros(len(text), dtype=np.int64)
     misaligned, broken = [], []
     for m, first, last, type_ in zip(kept, spans.first, spans.last, spans.types, strict=True):
@@ -73,7 +74,7 @@ def example(document: Document, windower: Windower, schema: Schema) -> Example:
         ),
         misaligned=tuple(misaligned),
         broken=tuple(broken),
-        lost=tuple(_where(document, m) for m in document.mentions if m not in kept),
+        lost=tuple(_where(document, m) for m in document.mentions if id(m) not in having_words),
     )
 
 
