@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 from .confidence import RECORDS, Confidence, fit
 from .documents import Document, Mention, Relation
 from .evaluation import evaluate, paired, stand_ins
-from .records import record_tuples, records
+from .records import RecordTuple, record_tuples, records
 from .schema import Schema
 
 # Relations are judged down to this score, and kept from the best of these probabilities on.
@@ -38,12 +38,11 @@ def judged(
         for r in p.relations:
             if r.score is not None:
                 found[r.type].append((r.score, (r.type, stand_in.get(r.head), stand_in.get(r.tail)) in relations))
-        tuples = set(record_tuples(g))
+        tuples: set[tuple[Hashable, ...]] = set(record_tuples(g))
         for record in records(p):
             ids = record["entity_ids"]
-            drug = ids["drug"] and stand_in.get(ids["drug"], "")  # "" is no entity
             said = {
-                (drug, record["event"], record["status"], indication and stand_in.get(indication, ""))
+                RecordTuple(ids["drug"], record["event"], record["status"], indication).standing(stand_in)
                 for indication in ids["indications"] or [None]
             }
             found[RECORDS].append((record["score"], said <= tuples))
