@@ -65,6 +65,11 @@ def render_page(results: Sequence[Mapping[str, Any]], types: Sequence[str]) -> s
     found = dict.fromkeys(entity["type"] for result in results for entity in result["entities"])
     colours = {type_: i for i, type_ in enumerate(dict.fromkeys([*types, *found]))}
     releases = [_release(result, f"r{number}", colours) for number, result in enumerate(results, 1)]
+    return render("page.html", releases=releases, colours=colours)
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of the package as HTML, every value escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -72,7 +77,7 @@ def render_page(results: Sequence[Mapping[str, Any]], types: Sequence[str]) -> s
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html").render(releases=releases, colours=colours)
+    return environment.get_template(template).render(values)
 
 
 def _release(result: Mapping[str, Any], anchor: str, colours: Mapping[str, int]) -> Release:

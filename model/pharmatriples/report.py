@@ -12,13 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from .calibration import Reliability
 from .differences import one_line
 from .documents import Document, Mention
 from .errors import PARTS, Finding, Span, findings
 from .evaluation import ScoreRow, paired
+from .page import render
 from .plots import PlotError, plot_calibration, plot_learning
 from .training import RECORD
 
@@ -124,14 +123,8 @@ def render_report(
     colours = {type_: i for i, type_ in enumerate(dict.fromkeys([*types, *found]))}
     releases = [_release(g, p, f"r{number}", colours) for number, (g, p) in enumerate(pairs, 1)]
     rows = [row for release in releases for part in PARTS for row in release.rows[part] if row.finding.error]
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
+    return render(
+        "report.html",
         title=title,
         notes=notes,
         scores=list(scores),
