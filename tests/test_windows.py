@@ -76,7 +76,11 @@ def test_special_tokens_in_a_text_are_text() -> None:
         ("mAb", "mIXed"),
         ("2025", "digits"),
         ("q3", "lower1"),
-        ("HS20089", "UPPER1"),
+        ("HS20089", "CODE001"),
+        ("BT02", "CODE001"),
+        ("KXBS001", "CODE001"),
+        ("B7-H4", "UPPER1"),
+        ("10mg", "lower1"),
         ("(", "sign"),
     ],
 )

@@ -18,10 +18,12 @@ import torch
 from .documents import word_spans
 from .layout import line_spans, word_layout
 
-SHAPES = ("lower", "Capital", "UPPER", "single capital", "mIXed", "digits", "lower1", "UPPER1", "sign")
+SHAPES = ("lower", "Capital", "UPPER", "single capital", "mIXed", "digits", "lower1", "UPPER1", "CODE001", "sign")
 # Longest stretch that the tokenizer gets at once: bounds its memory on very long texts.
 _STRETCH = 100_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# Numbers as laboratories give them; those in symbols of genes and proteins (CD19, B7-H4) are short.
+_CODE_NUMBER = re.compile(r"\d{3}|(?<!\d)0\d")
 
 
 @dataclass(frozen=True)
@@ -232,7 +234,9 @@ def _shape(word: str) -> int:
     if not letters:
         return SHAPES.index("digits")
     if digits:
-        return SHAPES.index("UPPER1" if any(c.isupper() for c in letters) else "lower1")
+        if not any(c.isupper() for c in letters):
+            return SHAPES.index("lower1")
+        return SHAPES.index("CODE001" if _CODE_NUMBER.search(word) else "UPPER1")
     upper = sum(c.isupper() for c in letters)
     if upper == 0:
         return SHAPES.index("lower")
