@@ -18,7 +18,7 @@ LAYERS = (
     {"windows", "configuration", "confidence", "decoding", "studio"},
     {"dataset", "pairs", "heads", "prediction"},
     {"modeling"},
-    {"features", "records", "evaluation", "page", "tables", "ranking"},
+    {"features", "records", "evaluation", "page", "tables", "ranking", "safety"},
     {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
     {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo"},

@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import torch
 from pharmatriples import Document, load
 from pharmatriples.confidence import Confidence
 from pharmatriples.dates import DateError
@@ -189,8 +190,45 @@ def test_the_stock_ways_of_transformers_load_the_same_model(model_dir: Path, ext
 def test_a_folder_without_a_model_is_refused_with_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"config.json, model.safetensors, tokenizer.json missing"):
         load(tmp_path)
-    with pytest.raises(ValueError, match="no such folder"):
+    with pytest.raises(ValueError, match=f"{tmp_path}/nowhere: no such folder"):
         load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus", "meta", 99, "cpu:x", 0.5])
+def test_a_device_that_is_not_there_is_refused_in_one_line(model_dir: Path, device: object) -> None:
+    with pytest.raises(ValueError, match=r"device must be cpu, or a GPU that is there .*, found .*") as refused:
+        load(model_dir, device=device)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("device", ["cpu", -1, torch.device("cpu")])
+def test_a_device_is_named_as_torch_or_transformers_do(model_dir: Path, device: object) -> None:
+    assert load(model_dir, device=device).model.device.type == "cpu"
+
+
+@pytest.mark.parametrize("dtype", ["float", "int8", None, torch.float64, torch.int8])
+def test_a_dtype_that_is_none_of_three_is_refused(model_dir: Path, dtype: object) -> None:
+    with pytest.raises(ValueError, match="dtype must be auto, float32, float16 or bfloat16, found "):
+        load(model_dir, dtype=dtype)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16])
+def test_the_encoder_is_loaded_in_the_dtype_asked_for_and_the_heads_in_fp32(model_dir: Path, dtype: object) -> None:
+    model = load(model_dir, dtype=dtype).model
+    assert {p.dtype for p in model.encoder.parameters()} == {torch.bfloat16}
+    assert model.tagger.weight.dtype == torch.float32
+    assert load(model_dir).model.encoder.dtype == torch.float32
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, "8", True])
+def test_a_batch_size_that_is_no_count_is_refused(model_dir: Path, batch_size: object) -> None:
+    with pytest.raises(ValueError, match="batch_size must be a whole number above 0, found"):
+        load(model_dir, batch_size=batch_size)
+
+
+def test_an_argument_that_load_does_not_take_is_refused(model_dir: Path) -> None:
+    with pytest.raises(TypeError, match="trust_remote_code"):
+        load(model_dir, trust_remote_code=True)
 
 
 @pytest.fixture(scope="module")

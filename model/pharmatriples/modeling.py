@@ -94,7 +94,8 @@ class TriplesModel(PreTrainedModel):
         if config.schema is None:
             raise ValueError("the model's configuration holds no schema; build it with schema=Schema.to_json()")
         self.schema = Schema.from_json(config.schema)
-        self.encoder = AutoModel.from_config(config.encoder_config)
+        # Said outright: a configuration must not be able to say it.
+        self.encoder = AutoModel.from_config(config.encoder_config, trust_remote_code=False)
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None  # no head reads it
         width, size, hidden = config.encoder_config.hidden_size, config.mention_size, config.pair_size

@@ -9,7 +9,8 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+import torch
+from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoModel, AutoTokenizer, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -20,6 +21,7 @@ from .documents import Document
 from .modeling import TriplesModel, quiet
 from .prediction import predict
 from .records import dated, mention_score, records
+from .safety import PATTERNS, ModelError, check_folder, check_weights
 from .schema import Schema
 from .windows import Windower
 
@@ -175,47 +177,55 @@ def load(
     model: str | Path,
     *,
     device: Any = None,
-    dtype: str = "auto",
+    dtype: Any = "auto",
     batch_size: int = BATCH_SIZE,
     threshold: float | Mapping[str, float] | None = None,
     precision: float | Mapping[str, float] | None = None,
-    **kwargs: Any,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
 ) -> TriplesPipeline:
     """The pipeline of a trained model.
 
+    Nothing but JSON and safetensors is read of the model, and no code of it is run; see `safety`.
+
     Args:
         model: a folder, or a hub id.
-        device: as `transformers.pipeline` takes it; a GPU where there is one.
-        dtype: of the weights; "auto" is the one they were saved in.
+        device: such as "cpu", "cuda:1" or a torch.device; a GPU where there is one.
+        dtype: of the encoder's weights: "float32", "float16", "bfloat16", or "auto", the one they were saved in.
         batch_size, threshold, precision: see `TriplesPipeline`.
-        kwargs: further arguments of `from_pretrained`, such as `revision` or `token`.
+        revision, token, cache_dir, local_files_only: of a hub id, as `huggingface_hub.snapshot_download` takes them.
 
     Raises:
-        ValueError: the folder holds no model of this package; the message says what is missing.
+        ValueError: there is no model that can be loaded; the message names the folder, and what is missing or wrong
+            in it. Or the device is not there, or another argument is none of those named above.
     """
     name = str(model)
-    if Path(name).is_dir():
-        missing = [f for f in ("config.json", "model.safetensors", "tokenizer.json") if not (Path(name) / f).is_file()]
-        if missing:
-            raise ValueError(f"{name}: no trained model, {', '.join(missing)} missing; train one with scripts/train.py")
-    elif name.startswith(("/", ".")) or name.count("/") > 1 or "\\" in name:
-        raise ValueError(f"{name}: no such folder")
-    kwargs.setdefault("trust_remote_code", False)  # None would ask on standard input
+    device, dtype = _device(device), _dtype(dtype)
     try:
-        config = AutoConfig.from_pretrained(name, **kwargs)
-        if config.model_type != TriplesConfig.model_type:
-            raise ValueError(f"it is a model of type {config.model_type!r}, not {TriplesConfig.model_type!r}")
+        folder = Path(name)
+        if not folder.is_dir():
+            hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+            folder = _snapshot(name, hub)
+        shapes = check_folder(folder, TriplesConfig.model_type)
         with quiet():
+            config = TriplesConfig.from_pretrained(folder)
+            with torch.device("meta"):  # without memory
+                expected = TriplesModel(config).state_dict()
+            check_weights({key: tuple(weight.shape) for key, weight in expected.items()}, shapes)
             found: Any = TriplesModel.from_pretrained(
-                name, config=config, dtype=dtype, output_loading_info=True, **kwargs
+                folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
             )
         loaded, report = found
         if report["missing_keys"]:
-            raise ValueError(f"its weights lack {', '.join(sorted(report['missing_keys'])[:3])} ...")
-        tokenizer = AutoTokenizer.from_pretrained(name, **kwargs)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            raise ModelError(f"its weights lack {', '.join(sorted(report['missing_keys'])[:3])} ...")
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
+    except ModelError as error:
+        raise ModelError(f"{name}: {error}") from error
+    except Exception as error:  # tokenizers raise no narrower one, and a config can fail at any place
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{name}: no model that can be loaded from a folder or the hub: {reason}") from error
+        raise ModelError(f"{name}: no model that can be loaded from a folder or the hub: {reason}") from error
     return TriplesPipeline(
         model=loaded.heads_in_fp32(),
         tokenizer=tokenizer,
@@ -224,6 +234,36 @@ def load(
         threshold=threshold,
         precision=precision,
     )
+
+
+def _snapshot(name: str, options: Mapping[str, Any]) -> Path:
+    """The folder of a hub id in the cache, downloaded where need be."""
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name:
+        raise ModelError("no such folder")
+    return Path(snapshot_download(name, allow_patterns=list(PATTERNS), **options))
+
+
+def _device(device: Any) -> Any:
+    """The device as given, if tensors can be made there."""
+    if device is None:
+        return None
+    wanted = "cpu" if device == -1 else device
+    try:
+        if torch.empty(0, device=wanted).device.type == "meta":
+            raise ValueError("it holds no numbers")
+    except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"device must be cpu, or a GPU that is there such as cuda:0, found {device!r}: {str(error).splitlines()[0]}"
+        ) from error
+    return wanted
+
+
+def _dtype(dtype: Any) -> Any:
+    if dtype == "auto" or dtype in (torch.float32, torch.float16, torch.bfloat16):
+        return dtype
+    if dtype in ("float32", "float16", "bfloat16"):
+        return getattr(torch, dtype)
+    raise ValueError(f"dtype must be auto, float32, float16 or bfloat16, found {dtype!r:.60}")
 
 
 def _shares(

@@ -47,10 +47,14 @@ def train(config: TrainingConfig, resume: bool = False) -> None:
     keep_freed_memory()
     set_seed(config.seed)
     path = encoder_path(config.encoder)
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     with quiet():
         model = AutoModelForTokenClassification.from_pretrained(
-            path, num_labels=1 + 2 * len(_kinds(schema)), dtype=torch.float32
+            path,
+            num_labels=1 + 2 * len(_kinds(schema)),
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
         )
     rows: Any = [row for document in documents["train"] for row in _rows(document, tokenizer, config.window, schema)]
     trainer = Trainer(

@@ -189,8 +189,8 @@ def new_model(config: TrainingConfig, schema: Schema) -> tuple[TriplesModel, Win
     """The encoder with fresh heads, and the windower of its tokenizer."""
     path = encoder_path(config.encoder)
     try:
-        encoder_config = AutoConfig.from_pretrained(path)
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        encoder_config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise TrainingError(f"encoder {config.encoder!r} cannot be loaded: {str(error).splitlines()[0]}") from None
     longest = getattr(encoder_config, "max_position_embeddings", config.window)
@@ -207,7 +207,7 @@ def new_model(config: TrainingConfig, schema: Schema) -> tuple[TriplesModel, Win
     attention = "sdpa" if torch.cuda.is_available() else "eager"  # plain matmul is faster backward on a CPU
     with quiet():  # that the heads are new is no news
         model = TriplesModel.from_pretrained(
-            path, config=model_config, dtype=torch.float32, attn_implementation=attention
+            path, config=model_config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True
         )
     return model, Windower(tokenizer, config.window, config.stride)
 
