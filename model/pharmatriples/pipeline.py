@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from functools import partial
 from itertools import repeat
 from numbers import Real
 from pathlib import Path
@@ -18,6 +19,7 @@ from .confidence import RECORDS, Confidence
 from .configuration import TriplesConfig
 from .dates import DateError, as_date
 from .documents import Document
+from .frames import record_frame
 from .modeling import TriplesModel, quiet
 from .prediction import predict
 from .records import dated, mention_score, records
@@ -95,6 +97,23 @@ class TriplesPipeline(Pipeline):
                 raise _too_few(len(days))
             return list(self._results(checked, days, batch_size, thresholds))
         return self._results(inputs, _dates(given), batch_size, thresholds)
+
+    def to_frame(self, texts: Any, ids: Iterable[Any] | None = None, **kwargs: Any) -> Any:
+        """The records of texts as a pandas DataFrame, one row a record.
+
+        The columns are those of the command's CSV, but `targets` and `indications` are lists, as are `organizations`,
+        `dates` and `dates_iso` (ISO 8601, or None where a date has no sure meaning); `start` and `end` bound the
+        record's evidence in the text. Without a record the frame is empty and has the same columns and dtypes.
+
+        Args:
+            texts: a str, a list, a Series or an iterator of str.
+            ids: what column `id` holds, one for each text; unless given, the index of a Series, else 0, 1, 2 ...
+            kwargs: as for a call.
+
+        Raises:
+            TypeError, ValueError: as for a call; or there are not as many ids as texts.
+        """
+        return record_frame(partial(self, **kwargs), texts, ids)
 
     def _results(
         self,

@@ -1,0 +1,63 @@
+"""Records as a pandas data frame."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from itertools import count
+from typing import Any
+
+# Column -> dtype; a list stays a list. That of `id` follows the ids.
+DTYPES = {
+    **{"drug": "string", "targets": "object", "indications": "object"},
+    **dict.fromkeys(("event", "status", "trigger"), "string"),
+    **dict.fromkeys(("organizations", "dates", "dates_iso"), "object"),
+    **{"score": "float64", "start": "int64", "end": "int64"},
+}
+
+
+def record_frame(
+    extract: Callable[[Iterator[Any]], Iterable[Mapping[str, Any]]], texts: Any, ids: Iterable[Any] | None = None
+) -> Any:
+    """A data frame with a row for each record of the texts; see `TriplesPipeline.to_frame`.
+
+    Args:
+        extract: gives the results of texts, in order; it may read ahead.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:  # the code of a bundle runs where only transformers may be installed
+        raise ImportError("to_frame needs pandas: pip install pandas") from error
+    if isinstance(texts, str):
+        texts = [texts]
+    if isinstance(texts, (bytes, Mapping, pd.DataFrame)) or not isinstance(texts, Iterable):
+        raise TypeError(f"to_frame takes a str, a list, a Series or an iterator of str, found {type(texts).__name__}")
+    if ids is None and isinstance(texts, pd.Series):
+        ids = texts.index
+    if isinstance(ids, Sized) and isinstance(texts, Sized) and len(ids) != len(texts):
+        raise ValueError(f"there are {len(ids)} ids for {len(texts)} texts; give one for each text")
+    waiting: deque[Any] = deque()
+    names = count() if ids is None else iter(ids)
+
+    def read() -> Iterator[Any]:
+        for number, text in enumerate(texts):
+            try:
+                waiting.append(next(names))
+            except StopIteration:
+                raise ValueError(f"the ids end after {number} texts; give one for each text") from None
+            yield text
+
+    rows = [row for result in extract(read()) for row in _rows(waiting.popleft(), result)]
+    dtype = "int64" if ids is None else getattr(ids, "dtype", "object")
+    return pd.DataFrame(rows, columns=["id", *DTYPES]).astype({"id": dtype, **DTYPES})
+
+
+def _rows(id_: Any, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for record in result["records"]:
+        yield {
+            "id": id_,
+            **{key: record[key] for key in DTYPES if key not in ("dates_iso", "start", "end")},
+            "dates_iso": [when["iso"] if when else None for when in record["dates_iso"]],
+            "start": record["evidence"]["start"],
+            "end": record["evidence"]["end"],
+        }
