@@ -21,7 +21,7 @@ LAYERS = (
     {"features", "records", "evaluation", "page", "tables", "ranking", "safety"},
     {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
-    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo"},
+    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "spacy_component"},
     {"report"},
     {"__init__", "__main__"},
 )
