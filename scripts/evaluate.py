@@ -70,7 +70,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows = [*scores.rows(), *distances.rows()]
             title = " · ".join(filter(None, (options.model, options.data, options.split)))
             types = list(schema.entities)
-            told = write_report(options.report, options.model, gold, predicted, types, calibrated, rows, title, notes)
+            told = write_report(
+                options.report,
+                options.model,
+                gold,
+                predicted,
+                types,
+                calibrated,
+                rows,
+                title,
+                notes,
+                extract.confidence,
+            )
             print("\n".join(told))
         if options.update_readme:
             page = options.update_readme.read_text(encoding="utf-8")
