@@ -21,7 +21,7 @@ LAYERS = (
     {"features", "records", "evaluation", "page", "tables", "ranking"},
     {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
-    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo"},
+    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card"},
     {"report"},
     {"__init__", "__main__"},
 )
