@@ -60,6 +60,7 @@ class TrainingConfig:
         precision: fp32, bf16 (autocast), or auto: bf16 where a short measurement finds it faster.
         window, stride, mention_size, pair_size, head_dropout, tag_weight: see `TriplesConfig`.
         encoder_dropout: dropout of the encoder's hidden states.
+        varied: share of the looks at a document in which its names are others, see `features.Variations`.
         train_limit: documents of the train split; they are drawn so that fewer are a part of more; 0 takes all.
         pseudo: a file of scripts/pseudo_label.py whose documents join the train split; empty: none.
     """
@@ -84,6 +85,7 @@ class TrainingConfig:
     head_dropout: float = 0.2
     encoder_dropout: float = 0.0
     tag_weight: float = 2.0
+    varied: float = 0.75
     train_limit: int = 0
     pseudo: str = ""
     seed: int = 13
@@ -94,6 +96,8 @@ class TrainingConfig:
                 raise TrainingError(f"{name} must be above 0, found {getattr(self, name)}")
         if not 0 <= self.stride < self.window - 8:
             raise TrainingError(f"stride must be from 0 to window - 8 ({self.window - 8}), found {self.stride}")
+        if not 0 <= self.varied <= 1:
+            raise TrainingError(f"varied must be from 0 to 1, found {self.varied}")
         if self.train_limit < 0:
             raise TrainingError(f"train_limit must be 0 (all) or more, found {self.train_limit}")
         if self.precision not in ("auto", "fp32", "bf16"):
@@ -308,7 +312,7 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     schema, documents = read_splits(config)
     set_seed(config.seed)
     model, windower = new_model(config, schema)
-    examples = Examples(documents["train"], windower, schema)
+    examples = Examples(documents["train"], windower, schema, config.varied)
     report_alignment(examples.plain)
     record = run_record(config, schema, documents)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and fast_bf16())
