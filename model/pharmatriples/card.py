@@ -23,7 +23,7 @@ from .confidence import Confidence
 from .documents import Document
 from .errors import PARTS, Finding, findings
 from .evaluation import Scores, replace_block
-from .training import RECORD
+from .runs import RECORD
 
 Figures = dict[str, Any]
 # Examples of each group of errors in a card.

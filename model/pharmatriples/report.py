@@ -20,7 +20,7 @@ from .errors import PARTS, Finding, Span, findings
 from .evaluation import ScoreRow, paired
 from .page import render
 from .plots import PlotError, plot_calibration, plot_learning
-from .training import RECORD
+from .runs import RECORD
 
 AROUND = 60  # characters of the text before and after a place
 
