@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 from pharmatriples import load
+from pharmatriples.arguments import load_config
 from pharmatriples.cli import write_results, writing
-from pharmatriples.training import is_current, load_config, train
+from pharmatriples.runs import is_current
+from pharmatriples.training import train
 
 ROOT = Path(__file__).parents[1]
 

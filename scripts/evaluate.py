@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pharmatriples import load
 from pharmatriples.calibration import calibration
+from pharmatriples.card import add_set, examples, model_figures, read_figures, set_figures, update_page
 from pharmatriples.dataset import read_documents
 from pharmatriples.distances import measure
-from pharmatriples.evaluation import evaluate, replace_block
+from pharmatriples.evaluation import evaluate
 from pharmatriples.pipeline import annotate
 from pharmatriples.prediction import complete
 from pharmatriples.report import write_report
 from rich.console import Console
 from rich.progress import track
+
+PAGES = (Path("MODEL_CARD.md"), Path("README.md"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,12 +41,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="give the model the annotated mentions and entities: what it does with them is scored",
     )
-    parser.add_argument("--update-readme", type=Path, metavar="PAGE", help="Markdown file whose block NAME is renewed")
-    parser.add_argument("--name", help="the block between <!-- evaluation:NAME --> and <!-- /evaluation:NAME -->")
+    parser.add_argument(
+        "--update-card",
+        type=Path,
+        nargs="*",
+        metavar="PAGE",
+        help="Markdown files whose blocks <!-- evaluation:... --> are renewed; default: MODEL_CARD.md and README.md",
+    )
+    parser.add_argument("--name", help="with --update-card: the name of this set of releases in the blocks")
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        default="benchmarks/card.json",
+        help="with --update-card: where the figures of all sets are kept; default: %(default)s",
+    )
+    parser.add_argument(
+        "--examples", action="store_true", help="with --update-card: quote errors from these releases, as they may be"
+    )
     parser.add_argument("--device", help="such as cpu or cuda:0; default: a GPU if there is one")
     options = parser.parse_args(arguments)
-    if (options.update_readme is None) != (options.name is None):
-        parser.error("--update-readme and --name go together")
+    if (options.update_card is None) != (options.name is None):
+        parser.error("--update-card and --name go together")
+    if options.update_card is not None and options.gold_mentions:
+        parser.error("--update-card is for what the model finds by itself, not for --gold-mentions")
     try:
         extract: Any = load(options.model, device=options.device)
         schema = extract.model.schema
@@ -52,7 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.gold_mentions
             else annotate(extract, gold)
         )
+        start = time.perf_counter()
         predicted = list(track(found, "Reading", len(gold), console=Console(stderr=True), transient=True))
+        seconds = time.perf_counter() - start
         scores = evaluate(gold, predicted, schema)
         distances = measure(gold, predicted, schema, extract.windower)
         calibrated = calibration(gold, predicted, schema, extract.confidence)
@@ -70,11 +93,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows = [*scores.rows(), *distances.rows()]
             title = " · ".join(filter(None, (options.model, options.data, options.split)))
             types = list(schema.entities)
-            told = write_report(options.report, options.model, gold, predicted, types, calibrated, rows, title, notes)
+            told = write_report(
+                options.report,
+                options.model,
+                gold,
+                predicted,
+                types,
+                calibrated,
+                rows,
+                title,
+                notes,
+                extract.confidence,
+            )
             print("\n".join(told))
-        if options.update_readme:
-            page = options.update_readme.read_text(encoding="utf-8")
-            options.update_readme.write_text(replace_block(page, options.name, scores.markdown()), encoding="utf-8")
+        if options.update_card is not None:
+            figures = set_figures(gold, scores, calibrated, seconds)
+            if options.examples:
+                figures["examples"] = examples(gold, predicted, extract.confidence)
+            store = read_figures(options.figures)
+            store = add_set(store, options.name, model_figures(options.model, extract.model), figures)
+            options.figures.write_text(json.dumps(store, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            for page in options.update_card or PAGES:
+                print(f"{page}: {', '.join(update_page(page, store))} renewed")
     except (ValueError, OSError, RuntimeError, AssertionError) as error:  # torch asserts that a device is there
         print(f"evaluate: {error}", file=sys.stderr)
         return 2

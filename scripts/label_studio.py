@@ -109,8 +109,8 @@ def rank(options: argparse.Namespace) -> None:
 
 
 def suspects(options: argparse.Namespace) -> None:
+    from pharmatriples.arguments import load_config
     from pharmatriples.suspects import cross_validated_suspects, table
-    from pharmatriples.training import load_config
 
     found = cross_validated_suspects(load_config(options.config, options.overrides), options.folds, options.folder)
     print(table(found[: options.limit]))

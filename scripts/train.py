@@ -9,7 +9,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pharmatriples.training import load_config, train
+from pharmatriples.arguments import load_config
+from pharmatriples.training import train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

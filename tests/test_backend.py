@@ -21,6 +21,7 @@ import httpx
 import pytest
 import uvicorn
 from pharmatriples import Document, load
+from pharmatriples.arguments import load_config
 from pharmatriples.backend import (
     HOST,
     Backend,
@@ -35,7 +36,6 @@ from pharmatriples.documents import write_jsonl
 from pharmatriples.labelstudio import labeling_config, task_from_document
 from pharmatriples.preannotation import model_version, predictions
 from pharmatriples.studio import BACKEND
-from pharmatriples.training import load_config
 from server import ROOT, environment, migrated, running, script
 from starlette.testclient import TestClient
 from tiny import SCHEMA, acme, tiny_encoder_dir, tiny_model_dir

@@ -3,7 +3,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from pharmatriples.confidence import RECORDS, Confidence
 from pharmatriples.documents import Document, Mention, Relation
 from pharmatriples.errors import Finding, findings
 from pharmatriples.evaluation import Counts, evaluate
@@ -44,6 +46,14 @@ def test_gold_itself_has_no_errors_and_every_thing_is_found_right() -> None:
     assert Counter(finding.part for finding in found) == Counter(
         {"mention": 8, "attribute": 2, "entity": 7, "relation": 7, "record": 1}
     )
+
+
+def test_the_score_of_a_record_is_its_probability() -> None:
+    scored = replace(GOLD, mentions=tuple(replace(m, score=0.9) for m in GOLD.mentions))
+    raw = [f.score for f in findings(GOLD, scored) if f.part == "record"]
+    sure = [f.score for f in findings(GOLD, scored, Confidence({RECORDS: (1.0, -1.0)})) if f.part == "record"]
+    assert len(raw) == 1
+    assert sure[0] == pytest.approx(1 / (1 + np.exp(1) * (1 - raw[0]) / raw[0]))
 
 
 def test_a_shorter_mention_is_a_boundary_error_and_what_hangs_on_it_follows() -> None:

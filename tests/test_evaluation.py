@@ -301,12 +301,6 @@ class TestReports:
         assert lines["INDICATION"] == ["100.0", "50.0", "66.7", "1", "0", "1"]
         assert lines["records"] == ["100.0", "50.0", "66.7", "1", "0", "1"]
 
-    def test_the_markdown_table_has_a_row_of_seven_cells_for_each_figure(self) -> None:
-        rows = self.SCORES.markdown().splitlines()
-        assert {row.count("|") for row in rows} == {8}
-        assert len(rows) == 2 + 9
-        assert "| records | 100.0 | 50.0 | 66.7 | 1 | 0 | 1 |" in rows
-
 
 class TestReplaceBlock:
     def test_what_stands_between_the_markers_is_replaced_and_nothing_else(self) -> None:
@@ -334,13 +328,12 @@ class TestScript:
 
     MAIN = staticmethod(runpy.run_path(str(ROOT / "scripts" / "evaluate.py"))["main"])
 
-    def test_it_prints_the_table_and_writes_json_and_its_block_of_the_readme(
+    def test_it_prints_the_table_and_writes_json(
         self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        data, figures, page = tmp_path / "data.jsonl", tmp_path / "scores.json", tmp_path / "README.md"
+        data, figures = tmp_path / "data.jsonl", tmp_path / "scores.json"
         write_jsonl([replace(GOLD, split="test"), replace(GOLD, id="b", split="train")], data)
-        page.write_text("Scores\n<!-- evaluation:demo -->\n<!-- /evaluation:demo -->\nend\n")
-        options = ["--split", "test", "--json", str(figures), "--update-readme", str(page), "--name", "demo"]
+        options = ["--split", "test", "--json", str(figures)]
         assert self.MAIN([model, str(data), *options]) == 0
         printed = capsys.readouterr().out
         told = printed.splitlines()
@@ -356,9 +349,6 @@ class TestScript:
         assert scores["documents"] == 1
         counts = scores["mentions"]["micro"]
         assert counts["tp"] + counts["fn"] == len(GOLD.mentions)
-        lines = page.read_text().splitlines()
-        assert lines[:3] == ["Scores", "<!-- evaluation:demo -->", "| | precision | recall | F1 | tp | fp | fn |"]
-        assert lines[-2:] == ["<!-- /evaluation:demo -->", "end"]
 
     def test_given_the_mentions_they_are_all_right_and_the_report_is_written(
         self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

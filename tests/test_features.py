@@ -105,15 +105,16 @@ def test_names_are_swapped_within_their_type_and_triggers_and_entities_of_two_wo
 
 
 def test_examples_vary_and_repeat_with_the_seed() -> None:
-    examples = Examples([acme()], WINDOWER, SCHEMA)
-
-    def draw() -> list[str]:
+    def draw(varied: float, count: int = 8) -> list[str]:
+        examples = Examples([acme()], WINDOWER, SCHEMA, varied)
         torch.manual_seed(1)
-        return [examples[0].text.text for _ in range(8)]
+        return [examples[0].text.text for _ in range(count)]
 
-    assert draw() == draw()
-    assert acme().text in draw()
-    assert len(set(draw())) > 2
+    assert draw(0.75) == draw(0.75)
+    assert len(set(draw(0.75))) > 2
+    assert 8 < sum(text == acme().text for text in draw(0.75, 100)) < 42
+    assert set(draw(0.0)) == {acme().text}
+    assert acme().text not in draw(1.0)
 
 
 def test_a_mention_over_the_end_of_a_line_is_named() -> None:

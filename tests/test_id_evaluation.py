@@ -10,11 +10,12 @@ from types import ModuleType
 
 import pytest
 from pharmatriples import Document, Mention, Relation, load
+from pharmatriples.arguments import TrainingConfig
 from pharmatriples.cli import main as command
 from pharmatriples.evaluation import Counts, EvaluationError
 from pharmatriples.id_evaluation import annotated_ids, known_names, matched_ids, related_ids, score_ids, table
 from pharmatriples.prediction import complete
-from pharmatriples.training import TrainingConfig, train
+from pharmatriples.training import train
 from test_pubtator import LINES, SCHEMA
 from tiny import ROOT, tiny_encoder_dir, tiny_model, tiny_windower
 

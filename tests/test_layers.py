@@ -15,13 +15,13 @@ LAYERS = (
     {"documents"},
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
     | {"database_ids", "pubtator", "bioc", "splits", "layout"},
-    {"windows", "configuration", "confidence", "decoding", "studio"},
+    {"windows", "configuration", "confidence", "decoding", "studio", "arguments"},
     {"dataset", "pairs", "heads", "prediction"},
-    {"modeling"},
+    {"modeling", "runs"},
     {"features", "records", "evaluation", "page", "tables", "ranking", "safety"},
     {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
-    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "spacy_component"},
+    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component"},
     {"report"},
     {"__init__", "__main__"},
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from pharmatriples.arguments import TrainingConfig
 from pharmatriples.documents import write_jsonl
 from pharmatriples.evaluation import evaluate
+from pharmatriples.runs import is_current
 from pharmatriples.stock import annotate, recipe, train
-from pharmatriples.training import TrainingConfig, is_current
 from tiny import ROOT, SCHEMA, acme, tiny_encoder_dir
 
 

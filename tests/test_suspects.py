@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pharmatriples.arguments import TrainingConfig
 from pharmatriples.documents import Document, Mention, Relation, write_jsonl
 from pharmatriples.features import Collator, example
 from pharmatriples.modeling import TriplesModel
@@ -24,7 +25,6 @@ from pharmatriples.suspects import (
     suspects,
     table,
 )
-from pharmatriples.training import TrainingConfig
 from pharmatriples.windows import Windower
 from tiny import ROOT, SCHEMA, tiny_encoder_dir, tiny_model, tiny_windower
 

@@ -13,16 +13,11 @@ from pathlib import Path
 
 import pytest
 from pharmatriples import load
+from pharmatriples.arguments import TrainingConfig, TrainingError, load_config
 from pharmatriples.dataset import read_documents
 from pharmatriples.documents import write_jsonl
-from pharmatriples.training import (
-    TrainingConfig,
-    TrainingError,
-    encoder_path,
-    is_current,
-    load_config,
-    train,
-)
+from pharmatriples.runs import is_current
+from pharmatriples.training import encoder_path, train
 from tiny import ROOT, SCHEMA, tiny_encoder_dir
 
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.endswith("schema.yaml"))

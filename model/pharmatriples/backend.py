@@ -32,6 +32,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from .arguments import TrainingConfig, load_config
 from .dataset import read_documents
 from .documents import Document, read_jsonl, write_jsonl
 from .evaluation import evaluate
@@ -40,7 +41,6 @@ from .pipeline import annotate, load
 from .preannotation import model_version, predictions
 from .schema import Schema
 from .splits import assign_splits
-from .training import TrainingConfig, load_config
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 15

@@ -23,16 +23,18 @@ from typing import Any
 
 import torch
 
+from .arguments import TrainingConfig, load_config
 from .bench_table import Row, figures, summarize
 from .dataset import read_documents
 from .documents import Document
 from .evaluation import evaluate
 from .pipeline import annotate, load
+from .runs import RECORD, Splits, is_current, read_splits
 from .schema import Schema
 from .stock import annotate as annotate_by_stock
 from .stock import recipe
 from .stock import train as train_stock
-from .training import RECORD, Splits, TrainingConfig, is_current, load_config, read_splits, train
+from .training import train
 
 STOCK = "stock"
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+from .confidence import RECORDS, Confidence
 from .differences import Key, align, key_of, nearest, wordings
 from .documents import Document, Entity, Mention, Relation
 from .evaluation import stand_ins
@@ -61,10 +62,14 @@ class Finding(NamedTuple):
         return f"{self.part}: {self.error}" if self.error else ""
 
 
-def findings(gold: Document, predicted: Document) -> list[Finding]:
-    """All findings about two documents of one text: part by part, each in the order of the text."""
+def findings(gold: Document, predicted: Document, confidence: Confidence | None = None) -> list[Finding]:
+    """All findings about two documents of one text: part by part, each in the order of the text.
+
+    Args:
+        confidence: of the model, which makes probabilities of the scores of records.
+    """
     pair = _Pair.of(gold, predicted)
-    found = [*_mentions(pair), *_entities(pair), *_relations(pair), *_records(pair)]
+    found = [*_mentions(pair), *_entities(pair), *_relations(pair), *_records(pair, confidence or Confidence())]
     return sorted(found, key=lambda f: (PARTS.index(f.part), f.places))
 
 
@@ -212,7 +217,7 @@ def _relations(pair: _Pair) -> Iterator[Finding]:
         )
 
 
-def _records(pair: _Pair) -> Iterator[Finding]:
+def _records(pair: _Pair, confidence: Confidence) -> Iterator[Finding]:
     gold, predicted, stand_in = pair.gold, pair.predicted, pair.stand_in
 
     def alike(a: _Record, b: _Record) -> int:
@@ -231,7 +236,7 @@ def _records(pair: _Pair) -> Iterator[Finding]:
             _record_words(gold, a),
             _record_words(predicted, b),
             ", ".join(follows or ([] if likeness == SAME else ["relation"])),
-            b[1].score if b else None,
+            float(confidence.probability(RECORDS, b[1].score)) if b else None,
         )
 
 

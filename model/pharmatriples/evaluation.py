@@ -205,16 +205,6 @@ class Scores:
             lines.append(line)
         return "\n".join([*lines, f"{self.documents} documents"])
 
-    def markdown(self) -> str:
-        """The figures over all labels in Markdown, for a README or a model card."""
-        lines = ["| | precision | recall | F1 | tp | fp | fn |", "|---|---:|---:|---:|---:|---:|---:|"]
-        for name, is_part, figure in self.rows():
-            if not is_part:
-                rates = [_percent(rate) for rate in (figure.precision, figure.recall, figure.f1)]
-                counts = [str(n) for n in vars(figure).values()] if isinstance(figure, Counts) else [""] * 3
-                lines.append(f"| {' | '.join([name, *rates, *counts])} |")
-        return "\n".join(lines)
-
 
 def _percent(rate: float) -> str:
     return f"{100 * rate:.1f}"

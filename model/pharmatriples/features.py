@@ -159,15 +159,16 @@ def _only_wording(document: Document, entity: Entity) -> str | None:
 
 
 class Examples(Sequence[Example]):
-    """The training examples of documents; three times of four that one is asked for, it is a variation.
+    """The training examples of documents; of the times that one is asked for, the share `varied` gets a variation.
 
     The draws come from torch's generator, so a run repeats and a resumed one goes on as it would have.
     """
 
-    def __init__(self, documents: Sequence[Document], windower: Windower, schema: Schema):
+    def __init__(self, documents: Sequence[Document], windower: Windower, schema: Schema, varied: float):
         self.documents = documents
         self.windower = windower
         self.schema = schema
+        self.varied = varied
         self.plain = [example(document, windower, schema) for document in documents]
         self.variations = Variations(documents, schema)
 
@@ -176,7 +177,7 @@ class Examples(Sequence[Example]):
 
     def __getitem__(self, index: Any) -> Any:
         seed = int(torch.randint(2**31, ()))
-        if seed % 4 == 0:
+        if (seed % 1000 + 0.5) / 1000 > self.varied:
             return self.plain[index]
         varied = self.variations.vary(self.documents[index], Random(seed))
         return example(varied, self.windower, self.schema)

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from .calibration import Reliability
+from .confidence import Confidence
 from .differences import one_line
 from .documents import Document, Mention
 from .errors import PARTS, Finding, Span, findings
 from .evaluation import ScoreRow, paired
 from .page import render
 from .plots import PlotError, plot_calibration, plot_learning
-from .training import RECORD
+from .runs import RECORD
 
 AROUND = 60  # characters of the text before and after a place
 
@@ -106,6 +107,7 @@ def render_report(
     title: str = "",
     notes: Sequence[str] = (),
     pictures: Mapping[str, bytes] | None = None,
+    confidence: Confidence | None = None,
 ) -> str:
     """The page as HTML, everything of the releases escaped.
 
@@ -114,6 +116,7 @@ def render_report(
         scores: figures for the top of the page.
         title: what was evaluated on what; notes: lines that stand under the figures.
         pictures: caption -> PNG.
+        confidence: of the model, which makes probabilities of the scores of records.
 
     Raises:
         EvaluationError: the documents cannot be paired.
@@ -121,7 +124,7 @@ def render_report(
     pairs = paired(gold, predicted)
     found = dict.fromkeys(m.type for pair in pairs for document in pair for m in document.mentions)
     colours = {type_: i for i, type_ in enumerate(dict.fromkeys([*types, *found]))}
-    releases = [_release(g, p, f"r{number}", colours) for number, (g, p) in enumerate(pairs, 1)]
+    releases = [_release(g, p, f"r{number}", colours, confidence) for number, (g, p) in enumerate(pairs, 1)]
     rows = [row for release in releases for part in PARTS for row in release.rows[part] if row.finding.error]
     return render(
         "report.html",
@@ -146,6 +149,7 @@ def write_report(
     scores: Iterable[ScoreRow] = (),
     title: str = "",
     notes: Sequence[str] = (),
+    confidence: Confidence | None = None,
 ) -> list[str]:
     """Write report.html, calibration.png and learning_curve.png into a folder; returns what there is to tell.
 
@@ -174,7 +178,7 @@ def write_report(
             pictures[name.replace("_", " ").capitalize()] = (folder / f"{name}.png").read_bytes()
     except PlotError as error:
         told.append(str(error))
-    page = render_report(gold, predicted, types, scores, title, notes, pictures)
+    page = render_report(gold, predicted, types, scores, title, notes, pictures, confidence)
     # Half of a surrogate pair has no UTF-8; a browser shows its reference as the replacement character.
     (folder / "report.html").write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
     return [*told, f"report: {folder / 'report.html'}"]
@@ -206,10 +210,12 @@ def groups(errors: Sequence[Finding]) -> list[Group]:
     ]
 
 
-def _release(gold: Document, predicted: Document, section: str, colours: Mapping[str, int]) -> Release:
+def _release(
+    gold: Document, predicted: Document, section: str, colours: Mapping[str, int], confidence: Confidence | None
+) -> Release:
     # HTML has no NUL: a browser would drop it.
     text = gold.text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    found = findings(gold, predicted)
+    found = findings(gold, predicted, confidence)
     wrong: dict[Span, dict[str, None]] = {}
     for finding in found:
         if finding.error and finding.part in ("mention", "attribute"):

@@ -24,11 +24,13 @@ from transformers import (
     set_seed,
 )
 
+from .arguments import TrainingConfig
 from .documents import Document, Mention, Relation, word_spans
 from .layout import sentence_spans
 from .modeling import quiet
+from .runs import finish, prepare, read_splits, run_record
 from .schema import Schema
-from .training import TrainingConfig, encoder_path, finish, keep_freed_memory, prepare, read_splits, run_record
+from .training import encoder_path, keep_freed_memory
 
 
 def recipe(config: TrainingConfig) -> TrainingConfig:

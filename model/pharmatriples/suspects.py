@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .arguments import TrainingConfig
 from .dataset import read_documents
 from .decoding import Spans
 from .differences import align, link, mention_difference, one_line
@@ -22,9 +23,10 @@ from .features import example
 from .modeling import Targets, TriplesModel
 from .pipeline import load
 from .prediction import Reading, readings
+from .runs import is_current
 from .schema import Schema
 from .splits import assign_splits
-from .training import TrainingConfig, is_current, train
+from .training import train
 from .windows import Windower
 
 VALIDATION = 0.1  # of what a model is trained on: chooses its best epoch

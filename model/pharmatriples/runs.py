@@ -1,0 +1,105 @@
+"""What a training run reads, and the folder that it leaves: a record beside the model tells what made it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, TypeAlias
+
+from transformers.trainer_utils import get_last_checkpoint
+
+from .arguments import TrainingConfig, TrainingError
+from .dataset import read_documents
+from .documents import Document
+from .schema import Schema
+
+RECORD = "training.json"
+Splits: TypeAlias = tuple[Schema, dict[str, list[Document]]]
+
+
+def read_splits(config: TrainingConfig) -> Splits:
+    """The schema of a run, and its documents of the splits train and validation.
+
+    Raises:
+        TrainingError: a text of `pseudo` stands in the validation split.
+        ValueError: a file cannot be used; see `read_documents`.
+    """
+    schema = Schema.from_yaml(config.schema)
+    documents = {split: read_documents(config.data, schema, split=split) for split in ("train", "validation")}
+    if config.train_limit:
+        order = list(range(len(documents["train"])))
+        Random(0).shuffle(order)
+        documents["train"] = [documents["train"][i] for i in sorted(order[: config.train_limit])]
+    if config.pseudo:
+        held_out = {d.text: d.id for d in documents["validation"]}
+        for document in read_documents(config.pseudo, schema, split="train"):
+            if document.text in held_out:
+                raise TrainingError(
+                    f"{config.pseudo}: document {document.id!r} has the text of {held_out[document.text]!r} of the "
+                    "validation split; leave it out"
+                )
+            documents["train"].append(document)
+    return schema, documents
+
+
+def is_current(config: TrainingConfig, read: Callable[[TrainingConfig], Splits] = read_splits) -> bool:
+    """Whether `output_dir` holds a model of this configuration and of the data, as `read` gives them."""
+    schema, documents = read(config)
+    try:
+        found = json.loads((Path(config.output_dir) / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return all(found.get(key) == value for key, value in run_record(config, schema, documents).items())
+
+
+def run_record(config: TrainingConfig, schema: Schema, documents: Mapping[str, Sequence[Document]]) -> dict[str, Any]:
+    """What makes two runs the same, for training.json."""
+    lines = (json.dumps(d.to_dict(), sort_keys=True) for split in documents.values() for d in split)
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return {"config": dataclasses.asdict(config), "schema": schema.to_json(), "data_sha256": digest}
+
+
+def prepare(partial: Path, record: Mapping[str, Any], resume: bool) -> str | None:
+    """Make the folder of the run ready; the checkpoint to go on from, or None."""
+    if resume and partial.exists():
+        try:
+            same = json.loads((partial / RECORD).read_text(encoding="utf-8")) == record
+        except (OSError, ValueError):
+            same = False
+        if same:
+            for folder in partial.glob("checkpoint-*"):
+                # The Trainer writes its state last: a checkpoint without it was cut off.
+                if not _is_json(folder / "trainer_state.json"):
+                    shutil.rmtree(folder)
+            return get_last_checkpoint(str(partial))
+        print(f"{partial} belongs to another configuration or other data; starting from the beginning")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return None
+
+
+def finish(model: Any, tokenizer: Any, partial: Path, output: Path, record: Mapping[str, Any]) -> None:
+    """Write the finished model beside the run and move it to its place in one step."""
+    finished = partial / "model"
+    shutil.rmtree(finished, ignore_errors=True)
+    model.save_pretrained(finished)
+    tokenizer.save_pretrained(finished)
+    (finished / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if output.exists():
+        shutil.rmtree(output)
+    finished.rename(output)
+    shutil.rmtree(partial)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,162 @@
+"""The model card: its blocks come from figures, and the figures from the model and the data that are here."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pharmatriples.card import (
+    CardError,
+    add_set,
+    blocks,
+    examples,
+    model_figures,
+    read_figures,
+)
+from pharmatriples.confidence import Confidence
+from pharmatriples.documents import write_jsonl
+from pharmatriples.pipeline import load
+from tiny import ROOT, acme, tiny_model_dir
+
+MAIN = runpy.run_path(str(ROOT / "scripts" / "evaluate.py"))["main"]
+CARD = ROOT / "benchmarks" / "card.json"
+RECORD = {
+    "config": {"encoder": "a/b", "seed": 3},
+    "schema": "{}",
+    "data_sha256": "d",
+    "precision": "fp32",
+    "history": [{"seconds": 7.0}, {"seconds": 36.0}],
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tiny_model_dir(tmp_path_factory.mktemp("model"))
+    (folder / "training.json").write_text(json.dumps(RECORD))
+    return folder
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    names = ("one", "two", "types", "calibration", "cost", "failures")
+    path = tmp_path / "CARD.md"
+    path.write_text("".join(f"{n}\n<!-- evaluation:{n} -->\n<!-- /evaluation:{n} -->\nend of {n}\n" for n in names))
+    return path
+
+
+def block(page: Path, name: str) -> list[str]:
+    inside = page.read_text().partition(f"<!-- evaluation:{name} -->\n")[2]
+    return inside.partition(f"<!-- /evaluation:{name} -->")[0].splitlines()
+
+
+def run(model: Path, page: Path, name: str, *options: str) -> int:
+    data = page.parent / "data.jsonl"
+    write_jsonl([acme(), replace(acme(), id="b")], data)
+    figures = ["--figures", str(page.parent / "card.json")]
+    return int(MAIN([str(model), str(data), "--name", name, *figures, *options, "--update-card", str(page)]))
+
+
+class TestScript:
+    def test_each_set_has_its_block_and_the_others_are_over_all_sets(self, model: Path, page: Path) -> None:
+        assert run(model, page, "one", "--examples") == run(model, page, "two") == 0
+        overall = block(page, "one")
+        assert overall[0] == "|  | precision | recall | F1 | tp | fp | fn |"
+        assert {line.count("|") for line in overall} == {8}
+        assert [line.split(" | ")[0] for line in overall[2:]] == [
+            "| mentions, strict", "| mentions, relaxed", "| mentions, words (seqeval)", "| event type", "| status",
+            "| entities, B-cubed", "| entities, B-cubed, end to end", "| relations", "| records",
+        ]  # fmt: skip
+        types = block(page, "types")
+        assert types[0] == "| F1 (number annotated) | one | two |"
+        (drug,) = (line for line in types if line.startswith("| mentions: DRUG"))
+        assert drug.count("(4)") == 2
+        assert block(page, "calibration")[0] == "|  | one | two |"
+        cost = "\n".join(block(page, "cost"))
+        assert "| training | 36 s in fp32: " in cost
+        assert "energy was not metered" in cost
+        assert len(block(page, "failures")) > 2
+        assert page.read_text().count("end of") == 6
+
+    def test_the_figures_of_another_model_do_not_stay(self, model: Path, page: Path, tmp_path: Path) -> None:
+        assert run(model, page, "one") == 0
+        other = tiny_model_dir(tmp_path / "other", seed=5)
+        (other / "training.json").write_text(json.dumps(RECORD))
+        assert run(other, page, "two") == 0
+        assert block(page, "types")[0] == "| F1 (number annotated) | two |"
+        assert list(read_figures(tmp_path / "card.json")["sets"]) == ["two"]
+
+    def test_what_cannot_be_written_is_one_line(
+        self, model: Path, page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        bare = tiny_model_dir(tmp_path / "bare")
+        assert run(bare, page, "one") == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"evaluate: {bare}: does not tell how its model was")
+        (tmp_path / "card.json").write_text("[]")
+        assert run(model, page, "one") == 2
+        assert "holds no figures of an evaluation" in capsys.readouterr().err
+        (tmp_path / "card.json").unlink()
+        page.write_text("no block")
+        assert run(model, page, "one") == 2
+        assert "has no block for one, types" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            run(model, page, "one", "--gold-mentions")
+
+
+class TestExamples:
+    def test_they_are_the_most_confident_errors_that_follow_from_no_other(self) -> None:
+        def odd(id_: str, score: float) -> object:
+            mentions = [replace(m, type="DRUG", score=score) if m.type == "TARGET" else m for m in acme().mentions]
+            return replace(acme(), id=id_, mentions=tuple(mentions), relations=())
+
+        gold = [replace(acme(), id=id_, relations=()) for id_ in "abc"]
+        chosen = examples(gold, [odd("a", 0.5), odd("b", 0.9), odd("c", 0.7)], Confidence())  # type: ignore[list-item]
+        assert [(e["group"], e["document"], e["count"]) for e in chosen] == [
+            ("mention: type", "b", 3), ("mention: type", "c", 3),
+        ]  # fmt: skip
+        assert "CD19" in chosen[0]["annotated"]
+
+    def test_a_cell_stays_one_cell(self) -> None:
+        found = {"group": "g", "count": 1, "document": "x", "annotated": "a|b\nc", "predicted": ""}
+        figures = {"model": _MODEL, "sets": {"one": _SET | {"examples": [found]}}}
+        assert blocks(figures)["failures"].splitlines()[-1] == "| g | 1 | x | a\\|b c | – |"
+
+
+def test_figures_of_a_model_tell_its_size(model: Path) -> None:
+    loaded = load(model).model
+    found = model_figures(model, loaded)
+    assert found["parameters"] == sum(p.numel() for p in loaded.parameters())
+    assert found["bytes"] == (model / "model.safetensors").stat().st_size
+    assert (found["encoder"], found["seed"], found["training_seconds"]) == ("a/b", 3, 36.0)
+
+
+def test_a_set_takes_the_place_of_its_namesake() -> None:
+    one = add_set({"model": {}, "sets": {}}, "a", {"weights_sha256": "1"}, {"x": 1})
+    two = add_set(one, "b", {"weights_sha256": "1"}, {"x": 2})
+    assert add_set(two, "a", {"weights_sha256": "1"}, {"x": 3})["sets"] == {"a": {"x": 3}, "b": {"x": 2}}
+    assert one["sets"] == {"a": {"x": 1}}
+
+
+def test_a_file_that_holds_something_else_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"model": 3}')
+    with pytest.raises(CardError, match=r"x\.json: holds no figures"):
+        read_figures(tmp_path / "x.json")
+
+
+_COUNTS = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "tp": 0, "fp": 0, "fn": 0}
+_PART = {"micro": _COUNTS}
+_SET = {
+    "characters": 1,
+    "seconds": 1.0,
+    "calibration": {},
+    "scores": {
+        **dict.fromkeys(("mentions", "mentions_relaxed", "relations"), _PART),
+        **dict.fromkeys(("mentions_seqeval", "entities", "entities_end_to_end", "records"), _COUNTS),
+        "attributes": {},
+    },
+}
+_MODEL = {
+    "parameters": 1, "bytes": 1, "encoder": "e", "machine": "m", "torch": "2", "threads": 1, "training_seconds": None,
+}  # fmt: skip
