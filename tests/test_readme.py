@@ -74,15 +74,18 @@ def test_each_extract_command_runs(
     assert output.stat().st_size if output else capsys.readouterr().out
 
 
-def test_the_python_example_runs(
+def test_the_python_examples_run_one_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    codes = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     tiny_model_dir(tmp_path / "runs" / "demo")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    exec(compile(code, "README.md", "exec"), names)
+    for code in codes:
+        exec(compile(code, "README.md", "exec"), names)
     assert names["result"].keys() == {"entities", "relations", "records"}
+    assert "indications" in names["frame"]
+    assert isinstance(names["doc"]._.records, list)
 
 
 def test_links_lead_to_files() -> None:

@@ -6,7 +6,7 @@ It needs the extra `spacy`. Installing the package makes spaCy know the componen
 # No postponed annotations: spaCy reads those of the factory to check its settings.
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from spacy.language import Language
 from spacy.tokens import Doc, Span
@@ -91,8 +91,9 @@ def _set(doc: Doc, result: Mapping[str, Any]) -> Doc:
         for entity in result["entities"]
         for mention in entity["mentions"]
     )
+    # Of a stretch that is not empty, "expand" always makes a span.
     spans = [
-        doc.char_span(start, end, label=type_, span_id=id_, alignment_mode="expand")
+        cast(Span, doc.char_span(start, end, label=type_, span_id=id_, alignment_mode="expand"))
         for start, end, type_, id_ in mentions
     ]
     doc.spans[NAME] = spans

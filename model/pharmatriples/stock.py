@@ -85,9 +85,11 @@ def train(config: TrainingConfig, resume: bool = False) -> None:
 def annotate(config: TrainingConfig, documents: Sequence[Document]) -> Iterator[Document]:
     """What a model that `train` made finds in the texts of documents, under their ids."""
     schema = Schema.from_yaml(config.schema)
-    tokenizer = AutoTokenizer.from_pretrained(config.output_dir)
+    tokenizer = AutoTokenizer.from_pretrained(config.output_dir, trust_remote_code=False)
     with quiet():
-        model: Any = AutoModelForTokenClassification.from_pretrained(config.output_dir).eval()
+        model: Any = AutoModelForTokenClassification.from_pretrained(
+            config.output_dir, use_safetensors=True, trust_remote_code=False
+        ).eval()
     for document in documents:
         tags = np.zeros(len(word_spans(document.text)), dtype=np.int64)
         for pieces, words in _windows(document.text, tokenizer, config.window):
