@@ -19,7 +19,7 @@ LAYERS = (
     {"dataset", "pairs", "heads", "prediction"},
     {"modeling", "runs"},
     {"features", "records", "evaluation", "page", "tables", "ranking", "safety"},
-    {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation"},
+    {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "loading"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
     {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component"},
     {"report"},

@@ -208,7 +208,7 @@ def test_a_device_is_named_as_torch_or_transformers_do(model_dir: Path, device: 
 
 @pytest.mark.parametrize("dtype", ["float", "int8", None, torch.float64, torch.int8])
 def test_a_dtype_that_is_none_of_three_is_refused(model_dir: Path, dtype: object) -> None:
-    with pytest.raises(ValueError, match="dtype must be auto, float32, float16 or bfloat16, found "):
+    with pytest.raises(ValueError, match="dtype must be auto, float32, float16, bfloat16, found "):
         load(model_dir, dtype=dtype)
 
 

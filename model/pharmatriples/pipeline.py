@@ -10,9 +10,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import torch
-from huggingface_hub import snapshot_download
-from transformers import AutoConfig, AutoModel, AutoTokenizer, Pipeline
+from transformers import AutoConfig, AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .confidence import RECORDS, Confidence
@@ -20,10 +18,10 @@ from .configuration import TriplesConfig
 from .dates import DateError, as_date
 from .documents import Document
 from .frames import record_frame
-from .modeling import TriplesModel, quiet
+from .loading import checked_device, load_model
+from .modeling import TriplesModel
 from .prediction import predict
 from .records import dated, mention_score, records
-from .safety import PATTERNS, ModelError, check_folder, check_weights
 from .schema import Schema
 from .windows import Windower
 
@@ -207,7 +205,7 @@ def load(
 ) -> TriplesPipeline:
     """The pipeline of a trained model.
 
-    Nothing but JSON and safetensors is read of the model, and no code of it is run; see `safety`.
+    Nothing but JSON and safetensors is read of the model, and no code of it is run.
 
     Args:
         model: a folder, or a hub id.
@@ -220,69 +218,17 @@ def load(
         ValueError: there is no model that can be loaded; the message names the folder, and what is missing or wrong
             in it. Or the device is not there, or another argument is none of those named above.
     """
-    name = str(model)
-    device, dtype = _device(device), _dtype(dtype)
-    try:
-        folder = Path(name)
-        if not folder.is_dir():
-            hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-            folder = _snapshot(name, hub)
-        shapes = check_folder(folder, TriplesConfig.model_type)
-        with quiet():
-            config = TriplesConfig.from_pretrained(folder)
-            with torch.device("meta"):  # without memory
-                expected = TriplesModel(config).state_dict()
-            check_weights({key: tuple(weight.shape) for key, weight in expected.items()}, shapes)
-            found: Any = TriplesModel.from_pretrained(
-                folder, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True
-            )
-        loaded, report = found
-        if report["missing_keys"]:
-            raise ModelError(f"its weights lack {', '.join(sorted(report['missing_keys'])[:3])} ...")
-        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
-    except ModelError as error:
-        raise ModelError(f"{name}: {error}") from error
-    except Exception as error:  # tokenizers raise no narrower one, and a config can fail at any place
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{name}: no model that can be loaded from a folder or the hub: {reason}") from error
+    device = checked_device(device)
+    hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    loaded, tokenizer = load_model(str(model), dtype, hub)
     return TriplesPipeline(
-        model=loaded.heads_in_fp32(),
+        model=loaded,
         tokenizer=tokenizer,
         device=device,
         batch_size=batch_size,
         threshold=threshold,
         precision=precision,
     )
-
-
-def _snapshot(name: str, options: Mapping[str, Any]) -> Path:
-    """The folder of a hub id in the cache, downloaded where need be."""
-    if name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name:
-        raise ModelError("no such folder")
-    return Path(snapshot_download(name, allow_patterns=list(PATTERNS), **options))
-
-
-def _device(device: Any) -> Any:
-    """The device as given, if tensors can be made there."""
-    if device is None:
-        return None
-    wanted = "cpu" if device == -1 else device
-    try:
-        if torch.empty(0, device=wanted).device.type == "meta":
-            raise ValueError("it holds no numbers")
-    except (RuntimeError, AssertionError, ValueError, TypeError, NotImplementedError) as error:
-        raise ValueError(
-            f"device must be cpu, or a GPU that is there such as cuda:0, found {device!r}: {str(error).splitlines()[0]}"
-        ) from error
-    return wanted
-
-
-def _dtype(dtype: Any) -> Any:
-    if dtype == "auto" or dtype in (torch.float32, torch.float16, torch.bfloat16):
-        return dtype
-    if dtype in ("float32", "float16", "bfloat16"):
-        return getattr(torch, dtype)
-    raise ValueError(f"dtype must be auto, float32, float16 or bfloat16, found {dtype!r:.60}")
 
 
 def _shares(
