@@ -11,14 +11,14 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "model" / "pharmatriples"
 
 LAYERS = (
-    {"schema", "dates"},
+    {"schema", "dates", "registration"},
     {"documents"},
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
     | {"database_ids", "pubtator", "bioc", "splits", "layout"},
-    {"windows", "configuration", "confidence", "decoding", "studio"},
-    {"dataset", "pairs", "heads", "prediction"},
+    {"windows", "configuration", "confidence", "decoding", "studio", "records"},
+    {"dataset", "pairs", "heads", "prediction", "results", "scaling"},
     {"modeling"},
-    {"features", "records", "evaluation", "page", "tables", "ranking"},
+    {"features", "evaluation", "page", "tables", "ranking"},
     {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
     {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo"},
@@ -41,7 +41,6 @@ WITHIN = {
     ("pubtator", "import_report"),
     ("bioc", "database_ids"),
     ("bioc", "import_report"),
-    ("evaluation", "records"),
     ("training", "judgement"),
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .registration import register_when_needed
+
 if TYPE_CHECKING:
     from .documents import Document, Entity, Mention, Relation
     from .pipeline import load
@@ -28,3 +30,6 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+register_when_needed()

@@ -14,12 +14,12 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .confidence import RECORDS, Confidence
-from .configuration import TriplesConfig
+from .configuration import REGISTERED_PACKAGE, TriplesConfig
 from .dates import DateError, as_date
 from .documents import Document
 from .modeling import TriplesModel, quiet
 from .prediction import predict
-from .records import dated, mention_score, records
+from .results import result
 from .schema import Schema
 from .windows import Windower
 
@@ -133,38 +133,6 @@ class TriplesPipeline(Pipeline):
         return result(outputs, self.confidence, self.thresholds.get(RECORDS, 0.0))
 
 
-def result(
-    document: Document, confidence: Confidence, lowest: float, release_date: date | None = None
-) -> dict[str, Any]:
-    """A predicted document as a plain dict of entities, relations and records.
-
-    Args:
-        confidence: gives the probabilities of records; `lowest` is the smallest of a record that is kept.
-        release_date: the dateline's, where it is not given.
-    """
-    found = records(document, release_date or dated(document))
-    for record in found:
-        record["score"] = round(float(confidence.probability(RECORDS, record["score"])), 4)
-    return {
-        "entities": [
-            {
-                "id": entity.id,
-                "type": entity.type,
-                "name": entity.name(document.text),
-                "score": mention_score(entity),
-                **entity.attributes,
-                "mentions": [
-                    {"start": m.start, "end": m.end, "text": document.wording(m), "score": m.score}
-                    for m in entity.mentions
-                ],
-            }
-            for entity in document.entities.values()
-        ],
-        "relations": [{"type": r.type, "head": r.head, "tail": r.tail, "score": r.score} for r in document.relations],
-        "records": [record for record in found if record["score"] >= lowest],
-    }
-
-
 def annotate(extract: Any, documents: Sequence[Document]) -> Iterator[Document]:
     """What a pipeline finds in the texts of documents, under their ids: to be compared with them."""
     for document, found in zip(documents, extract(document.text for document in documents), strict=True):
@@ -271,6 +239,5 @@ def _kind(value: Any) -> str:
     return f"{type(value).__name__} {value!r:.40}"
 
 
-AutoConfig.register(TriplesConfig.model_type, TriplesConfig, exist_ok=True)
-AutoModel.register(TriplesConfig, TriplesModel, exist_ok=True)
-PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=TriplesPipeline, pt_model=AutoModel, type="text")
+if __package__ == REGISTERED_PACKAGE:
+    PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=TriplesPipeline, pt_model=AutoModel, type="text")
