@@ -15,7 +15,7 @@ LAYERS = (
     {"documents"},
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
     | {"database_ids", "pubtator", "bioc", "splits", "layout"},
-    {"windows", "configuration", "confidence", "decoding", "studio", "records"},
+    {"windows", "configuration", "confidence", "decoding", "studio", "records"} | {"golden"},
     {"dataset", "pairs", "heads", "prediction", "results", "scaling"},
     {"modeling"},
     {"features", "evaluation", "page", "tables", "ranking"},

@@ -17,6 +17,7 @@ from .confidence import RECORDS, Confidence
 from .configuration import REGISTERED_PACKAGE, TriplesConfig
 from .dates import DateError, as_date
 from .documents import Document
+from .golden import verify as verify_golden
 from .modeling import TriplesModel, quiet
 from .prediction import predict
 from .results import result
@@ -147,6 +148,7 @@ def load(
     batch_size: int = BATCH_SIZE,
     threshold: float | Mapping[str, float] | None = None,
     precision: float | Mapping[str, float] | None = None,
+    verify: bool = False,
     **kwargs: Any,
 ) -> TriplesPipeline:
     """The pipeline of a trained model.
@@ -156,10 +158,12 @@ def load(
         device: as `transformers.pipeline` takes it; a GPU where there is one.
         dtype: of the weights; "auto" is the one they were saved in.
         batch_size, threshold, precision: see `TriplesPipeline`.
+        verify: recompute the golden inputs that the model carries, as `pharmatriples verify` does.
         kwargs: further arguments of `from_pretrained`, such as `revision` or `token`.
 
     Raises:
         ValueError: the folder holds no model of this package; the message says what is missing.
+        GoldenError, DriftError (both a ValueError): the model carries no golden inputs, or gives other results.
     """
     name = str(model)
     if Path(name).is_dir():
@@ -184,7 +188,7 @@ def load(
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"{name}: no model that can be loaded from a folder or the hub: {reason}") from error
-    return TriplesPipeline(
+    extract = TriplesPipeline(
         model=loaded.heads_in_fp32(),
         tokenizer=tokenizer,
         device=device,
@@ -192,6 +196,9 @@ def load(
         threshold=threshold,
         precision=precision,
     )
+    if verify:
+        verify_golden(extract, name, **kwargs)
+    return extract
 
 
 def _shares(
