@@ -1,8 +1,12 @@
-"""Score a model on annotated releases: a table, with --json every figure, with --report a page with every error."""
+"""Score a model on annotated releases: a table, with --json every figure, with --report a page with every error.
+
+The figures of a model in a folder are also kept there, in evaluation.json, for its bundle (scripts/push_to_hub.py).
+"""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -14,6 +18,7 @@ from pharmatriples.calibration import calibration
 from pharmatriples.dataset import read_documents
 from pharmatriples.distances import measure
 from pharmatriples.evaluation import evaluate, replace_block
+from pharmatriples.measured import keep
 from pharmatriples.pipeline import annotate
 from pharmatriples.prediction import complete
 from pharmatriples.report import write_report
@@ -22,7 +27,7 @@ from rich.progress import track
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL", help="a folder or a hub id")
     parser.add_argument(
         "data", metavar="DATA", help="Label Studio export, JSON lines, PubTator, BioC, or folder with a data set"
@@ -37,12 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="give the model the annotated mentions and entities: what it does with them is scored",
     )
-    parser.add_argument("--update-readme", type=Path, metavar="PAGE", help="Markdown file whose block NAME is renewed")
-    parser.add_argument("--name", help="the block between <!-- evaluation:NAME --> and <!-- /evaluation:NAME -->")
+    parser.add_argument(
+        "--update-readme",
+        type=Path,
+        metavar="PAGE",
+        help="Markdown file in which what stands between <!-- evaluation:NAME --> and <!-- /evaluation:NAME --> is renewed",
+    )
+    parser.add_argument("--name", help="of the set; default: the split, else the name of DATA")
     parser.add_argument("--device", help="such as cpu or cuda:0; default: a GPU if there is one")
     options = parser.parse_args(arguments)
-    if (options.update_readme is None) != (options.name is None):
-        parser.error("--update-readme and --name go together")
+    if options.update_readme and not options.name:
+        parser.error("--update-readme needs --name")
     try:
         extract: Any = load(options.model, device=options.device)
         schema = extract.model.schema
@@ -62,6 +72,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.gold_mentions:
             notes.append("mentions and entities were given: their scores say nothing")
         print("\n".join(notes))
+        if Path(options.model).is_dir() and not options.gold_mentions:
+            lines = "\n".join(json.dumps(document.to_dict(), sort_keys=True) for document in gold)
+            name = options.name or options.split or Path(options.data).stem
+            kept = {
+                "data": Path(options.data).name,
+                "split": options.split,
+                "data_sha256": hashlib.sha256(lines.encode()).hexdigest(),
+                "table": scores.markdown(),
+                "scores": scores.to_dict(),
+            }
+            try:
+                print(f"kept as {name!r} in {keep(Path(options.model), name, kept)}", file=sys.stderr)
+            except OSError as error:
+                print(f"evaluate: the figures are not kept beside the model: {error}", file=sys.stderr)
         if options.json:
             figures = scores.to_dict() | distances.to_dict()
             figures["calibration"] = {name: found.to_dict() for name, found in calibrated.items()}

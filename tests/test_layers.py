@@ -21,7 +21,7 @@ LAYERS = (
     {"features", "evaluation", "page", "tables", "ranking"},
     {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
-    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo"},
+    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "bundle"},
     {"report"},
     {"__init__", "__main__"},
 )
