@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--update-readme",
         type=Path,
         metavar="PAGE",
-        help="Markdown file in which what stands between <!-- evaluation:NAME --> and <!-- /evaluation:NAME --> is renewed",
+        help="Markdown file in which the part from <!-- evaluation:NAME --> to <!-- /evaluation:NAME --> is renewed",
     )
     parser.add_argument("--name", help="of the set; default: the split, else the name of DATA")
     parser.add_argument("--device", help="such as cpu or cuda:0; default: a GPU if there is one")
