@@ -202,11 +202,12 @@ class _Handler(BaseHTTPRequestHandler):
         if owner != user:
             raise Answer(403, f"You don't have the rights to create a repository under the namespace {owner!r}")
         kind, name = asked.get("type", "model"), f"{owner}/{asked['name']}"
+        url = f"{self.hub.url}/{'datasets/' * (kind == 'dataset')}{name}"
         if (kind, name) in self.hub.repos:
-            raise Answer(409, "You already created this repository")
+            return self.send(409, {"error": "You already created this repository", "url": url})
         repo = self.hub.repos[kind, name] = Repo(asked.get("visibility") == "private")
         repo.add("main", {".gitattributes": self.blob(b"*.safetensors filter=lfs\n")}, "initial commit")
-        self.send(200, {"url": f"{self.hub.url}/{'datasets/' * (kind == 'dataset')}{name}", "name": name})
+        return self.send(200, {"url": url, "name": name})
 
     def blob(self, content: bytes) -> str:
         """Keep a small file under the id that git gives it."""

@@ -210,7 +210,7 @@ def test_a_bundle_that_gives_what_it_gave_is_verified(bundle_dir: Path, capsys: 
 
 
 def test_another_tokenizer_is_told(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    edit(copy / "tokenizer.json", lambda t: t["normalizer"].update(lowercase=False))
+    edit(copy / "tokenizer_config.json", lambda t: t.update(do_lower_case=False))
     assert command(["verify", str(copy)]) == 1
     out, err = capsys.readouterr()
     assert out == ""

@@ -15,13 +15,13 @@ LAYERS = (
     {"documents"},
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
     | {"database_ids", "pubtator", "bioc", "splits", "layout"},
-    {"windows", "configuration", "confidence", "decoding", "studio", "records"} | {"golden"},
+    {"windows", "configuration", "confidence", "decoding", "studio", "records"} | {"golden", "measured", "card"},
     {"dataset", "pairs", "heads", "prediction", "results", "scaling"},
     {"modeling"},
     {"features", "evaluation", "page", "tables", "ranking"},
     {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
-    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "bundle"},
+    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "bundle", "hub"},
     {"report"},
     {"__init__", "__main__"},
 )
