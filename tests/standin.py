@@ -234,9 +234,10 @@ class _Handler(BaseHTTPRequestHandler):
         if id_ is None:
             return self.send(404, {}, headers | {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"})
         content = self.hub.blobs[id_]
-        if len(id_) == 64:  # a large file lies elsewhere
+        if len(id_) == 64:  # a large file lies on another host
+            store = self.hub.url.replace("127.0.0.1", "localhost")
             headers |= {"X-Linked-Etag": f'"{id_}"', "X-Linked-Size": str(len(content))}
-            return self.send(302, b"", headers | {"Location": f"{self.hub.url}/lfs/{id_}"})
+            return self.send(302, b"", headers | {"Location": f"{store}/lfs/{id_}"})
         return self.send(200, content, headers | {"ETag": f'"{id_}"'})
 
     def preupload(self, repo: Repo, revision: str) -> None:

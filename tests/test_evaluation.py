@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pharmatriples.documents import Document, DocumentError, Mention, Relation, write_jsonl
 from pharmatriples.evaluation import BCubed, Counts, EvaluationError, Scores, evaluate, replace_block, stand_ins
+from pharmatriples.measured import kept
 from pharmatriples.schema import Schema
 from tiny import ROOT, SCHEMA, tiny_model_dir
 
@@ -359,6 +360,11 @@ class TestScript:
         lines = page.read_text().splitlines()
         assert lines[:3] == ["Scores", "<!-- evaluation:demo -->", "| | precision | recall | F1 | tp | fp | fn |"]
         assert lines[-2:] == ["<!-- /evaluation:demo -->", "end"]
+        # The same figures stay beside the model, for its bundle.
+        mine = kept(Path(model))["demo"]
+        assert mine["scores"].items() <= scores.items()
+        assert mine["table"].splitlines() == lines[2:-2]
+        assert (mine["data"], mine["split"]) == ("data.jsonl", "test")
 
     def test_given_the_mentions_they_are_all_right_and_the_report_is_written(
         self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +53,11 @@ def environment(hub: Hub | str, home: Path, token: str | None = "acme") -> dict[
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHON"))}
     kept |= {"HF_ENDPOINT": hub if isinstance(hub, str) else hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     kept |= {"HF_TOKEN": token} if token else {}
-    return kept | {"PYTHONPATH": str(ROOT / "model"), "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    return kept | {
+        "PYTHONPATH": str(ROOT / "model"),
+        "NO_PROXY": "127.0.0.1,localhost",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
 
 
 def run(command: list[str], hub: Hub | str, home: Path, token: str | None = "acme") -> subprocess.CompletedProcess[str]:
@@ -97,25 +103,15 @@ def test_a_connection_that_breaks_off_is_taken_up_again(hub: Hub, folder: Path, 
 
 
 def test_a_push_that_was_killed_goes_on_with_what_is_missing(hub: Hub, folder: Path, tmp_path: Path) -> None:
-    reached, release = threading.Event(), threading.Event()
-    waiting = []
-
-    def hold(number: int) -> bool:
-        if number <= 2:
-            return False
-        waiting.append(number)
-        if len(hub.stored) == 2 and len(waiting) == 2:
-            reached.set()
-        release.wait(60)
-        return True
-
-    hub.on_upload = hold
+    release = threading.Event()
+    hub.on_upload = lambda number: number > 2 and release.wait(60)  # the third and the fourth hang in the middle
     command = [*PUSH, str(folder), "acme/m"]
     process = subprocess.Popen(command, env=environment(hub, tmp_path), stderr=subprocess.DEVNULL)
     try:
         for _ in range(600):
-            if reached.wait(0.1) or len(hub.stored) == 2:
+            if len(hub.stored) == 2 and hub.uploads == 4:
                 break
+            time.sleep(0.1)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -171,7 +167,8 @@ def test_what_is_no_run_is_refused(hub: Hub, folder: Path, tmp_path: Path) -> No
 
 def test_a_data_set_is_pushed_with_its_card(hub: Hub, tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
-    data.write_text("".join(json.dumps(acme().with_split(s).to_dict() | {"id": s}) + "\n" for s in ("train", "test")))
+    other = replace(acme(), id="other", text=f"{acme().text} More.", split="test")
+    data.write_text("".join(json.dumps(document.to_dict()) + "\n" for document in (acme(), other)))
     command = [*SCRIPT, "--dataset", str(data), "acme/releases", "--private"]
     assert "/datasets/acme/releases/commit/" in pushed(run(command, hub, tmp_path))
     repo, files = hub.repos["dataset", "acme/releases"], hub.files("dataset", "acme/releases")
