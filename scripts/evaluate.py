@@ -1,4 +1,8 @@
-"""Score a model on annotated releases: a table, with --json every figure, with --report a page with every error."""
+"""Score a model on annotated releases: a table, with --json every figure, with --report a page with every error.
+
+The figures of a model in a folder are also kept there, in evaluation.json: for its bundle (scripts/push_to_hub.py) and,
+with --update-card, for the pages of this repository.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,11 @@ from typing import Any
 
 from pharmatriples import load
 from pharmatriples.calibration import calibration
-from pharmatriples.card import add_set, examples, model_figures, read_figures, set_figures, update_page
+from pharmatriples.card import examples, model_figures, set_figures, update_page
 from pharmatriples.dataset import read_documents
 from pharmatriples.distances import measure
 from pharmatriples.evaluation import evaluate
+from pharmatriples.measured import keep, kept
 from pharmatriples.pipeline import annotate
 from pharmatriples.prediction import complete
 from pharmatriples.report import write_report
@@ -26,7 +31,7 @@ PAGES = (Path("MODEL_CARD.md"), Path("README.md"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL", help="a folder or a hub id")
     parser.add_argument(
         "data", metavar="DATA", help="Label Studio export, JSON lines, PubTator, BioC, or folder with a data set"
@@ -48,20 +53,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="PAGE",
         help="Markdown files whose blocks <!-- evaluation:... --> are renewed; default: MODEL_CARD.md and README.md",
     )
-    parser.add_argument("--name", help="with --update-card: the name of this set of releases in the blocks")
+    parser.add_argument("--name", help="of this set of releases; default: the split, else the name of DATA")
+    parser.add_argument(
+        "--examples", action="store_true", help="keep errors in these releases as examples for the card"
+    )
     parser.add_argument(
         "--figures",
         type=Path,
         default="benchmarks/card.json",
-        help="with --update-card: where the figures of all sets are kept; default: %(default)s",
-    )
-    parser.add_argument(
-        "--examples", action="store_true", help="with --update-card: quote errors from these releases, as they may be"
+        help="with --update-card: the file that the figures are copied to; default: %(default)s",
     )
     parser.add_argument("--device", help="such as cpu or cuda:0; default: a GPU if there is one")
     options = parser.parse_args(arguments)
-    if (options.update_card is None) != (options.name is None):
-        parser.error("--update-card and --name go together")
     if options.update_card is not None and options.gold_mentions:
         parser.error("--update-card is for what the model finds by itself, not for --gold-mentions")
     try:
@@ -85,6 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.gold_mentions:
             notes.append("mentions and entities were given: their scores say nothing")
         print("\n".join(notes))
+        folder = Path(options.model)
+        if folder.is_dir() and not options.gold_mentions:
+            own = set_figures(options.data, options.split, gold, scores, calibrated, seconds)
+            if options.examples:
+                own["examples"] = examples(gold, predicted, extract.confidence)
+            name = options.name or options.split or Path(options.data).stem
+            print(f"kept as {name!r} in {keep(folder, name, own)}", file=sys.stderr)
         if options.json:
             figures = scores.to_dict() | distances.to_dict()
             figures["calibration"] = {name: found.to_dict() for name, found in calibrated.items()}
@@ -107,11 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             print("\n".join(told))
         if options.update_card is not None:
-            figures = set_figures(gold, scores, calibrated, seconds)
-            if options.examples:
-                figures["examples"] = examples(gold, predicted, extract.confidence)
-            store = read_figures(options.figures)
-            store = add_set(store, options.name, model_figures(options.model, extract.model), figures)
+            store = {"model": model_figures(folder, extract.model), "sets": kept(folder)}
             options.figures.write_text(json.dumps(store, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
             for page in options.update_card or PAGES:
                 print(f"{page}: {', '.join(update_page(page, store))} renewed")

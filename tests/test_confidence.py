@@ -6,7 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from pharmatriples.confidence import Confidence, fit
+from pharmatriples.confidence import Confidence
+from pharmatriples.scaling import fit
 
 
 def sure_of_itself(count: int, seed: int = 0) -> list[tuple[float, bool]]:

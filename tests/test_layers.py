@@ -11,17 +11,18 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "model" / "pharmatriples"
 
 LAYERS = (
-    {"schema", "dates", "frames"},
+    {"schema", "dates", "frames", "registration"},
     {"documents"},
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
     | {"database_ids", "pubtator", "bioc", "splits", "layout"},
-    {"windows", "configuration", "confidence", "decoding", "studio", "arguments"},
-    {"dataset", "pairs", "heads", "prediction"},
+    {"windows", "configuration", "confidence", "decoding", "studio", "arguments", "records"} | {"golden", "measured"},
+    {"dataset", "pairs", "heads", "prediction", "results", "scaling"},
     {"modeling", "runs"},
-    {"features", "records", "evaluation", "page", "tables", "ranking", "safety"},
-    {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "loading"},
+    {"features", "evaluation", "page", "tables", "ranking", "safety"},
+    {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "loading", "hub_card"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
-    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component"},
+    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component"}
+    | {"bundle", "hub"},
     {"report"},
     {"__init__", "__main__"},
 )
@@ -41,7 +42,6 @@ WITHIN = {
     ("pubtator", "import_report"),
     ("bioc", "database_ids"),
     ("bioc", "import_report"),
-    ("evaluation", "records"),
     ("training", "judgement"),
 }
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from pharmatriples import Document, Mention, Relation, Schema
 from pharmatriples.configuration import TriplesConfig
+from pharmatriples.evaluation import evaluate
+from pharmatriples.measured import keep
 from pharmatriples.modeling import TriplesModel
 from pharmatriples.windows import Windower
 from transformers import BertConfig, BertTokenizer, set_seed
@@ -66,6 +70,18 @@ def tiny_model_dir(path: Path, schema: Schema = SCHEMA, seed: int = 0) -> Path:
         model.relation_head.score.bias += 1.0
     model.save_pretrained(path)
     tiny_tokenizer().save_pretrained(path)
+    return path
+
+
+def tiny_run_dir(path: Path) -> Path:
+    """The same as scripts/train.py and scripts/evaluate.py would leave it; its judgement was "measured" on one text."""
+    tiny_model_dir(path)
+    config = {"seed": 13, "encoder": "embedded:minilm", "data": "data/releases.json", "output_dir": str(path)}
+    record = {"config": config, "schema": SCHEMA.to_json(), "data_sha256": "0123456789abcdef" * 4}
+    (path / "training.json").write_text(json.dumps(record))
+    scores = evaluate([acme()], [replace(acme(), relations=acme().relations[:5])], SCHEMA)
+    figures = {"data": "releases.json", "split": "test", "table": scores.markdown(), "scores": scores.to_dict()}
+    keep(path, "test", figures)
     return path
 
 

@@ -1,15 +1,15 @@
 """pharmatriples: drug-target-indication-event records from pharma press releases.
 
 Each public name is imported when it is first used, so that `import pharmatriples` is quick and takes no torch.
-`AutoModel` and `AutoConfig` of transformers read checkpoints of this package, without a trust flag, once `load` or a
-name that begins with Triples has been imported from here; and at once where transformers is imported first.
+`AutoModel` and `AutoConfig` of transformers then read checkpoints of this package without a trust flag.
 """
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from .registration import register_when_needed
 
 if TYPE_CHECKING:
     from .configuration import TriplesConfig
@@ -34,7 +34,7 @@ __all__ = [
     "load",
 ]
 
-# name -> module. Model and configuration come by way of the pipeline, whose import makes transformers know them.
+# name -> module
 _MODULES = {
     "DateError": "dates",
     "Document": "documents",
@@ -44,8 +44,8 @@ _MODULES = {
     "Relation": "documents",
     "Schema": "schema",
     "SchemaError": "schema",
-    "TriplesConfig": "pipeline",
-    "TriplesModel": "pipeline",
+    "TriplesConfig": "configuration",
+    "TriplesModel": "modeling",
     "TriplesPipeline": "pipeline",
     "load": "pipeline",
 }
@@ -63,5 +63,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-if "transformers" in sys.modules:
-    import_module(".pipeline", __name__)
+register_when_needed()

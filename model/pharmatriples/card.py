@@ -1,7 +1,7 @@
-"""The figures of a model card: kept with what they were measured on, and written into the blocks of pages.
+"""The figures of a model card, and the blocks of pages that show them.
 
-The store is a JSON file: what the model is and how it was trained, and for each named set of documents its scores.
-A page has the lines `<!-- evaluation:NAME -->` and `<!-- /evaluation:NAME -->` where a block belongs.
+The figures are what the model is and how it was trained, and for each named set of documents its scores. A page has the
+lines `<!-- evaluation:NAME -->` and `<!-- /evaluation:NAME -->` where a block belongs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from .calibration import Reliability
 from .confidence import Confidence
 from .documents import Document
 from .errors import PARTS, Finding, findings
-from .evaluation import Scores, replace_block
+from .evaluation import Scores, markdown, replace_block
+from .measured import WEIGHTS, weights_sha256
 from .runs import RECORD
 
 Figures = dict[str, Any]
@@ -35,7 +36,7 @@ class CardError(ValueError):
 
 
 def read_figures(path: str | Path) -> Figures:
-    """The figures of a file; none where there is no file.
+    """The figures in a file that scripts/evaluate.py wrote.
 
     Raises:
         CardError: the file holds something else.
@@ -43,16 +44,10 @@ def read_figures(path: str | Path) -> Figures:
     try:
         figures = json.loads(Path(path).read_text(encoding="utf-8"))
         return {"model": dict(figures["model"]), "sets": dict(figures["sets"])}
-    except FileNotFoundError:
-        return {"model": {}, "sets": {}}
-    except (ValueError, KeyError, TypeError) as error:
-        raise CardError(f"{path}: holds no figures of an evaluation ({error!r}); delete it and evaluate anew") from None
-
-
-def add_set(figures: Figures, name: str, model: Mapping[str, Any], found: Mapping[str, Any]) -> Figures:
-    """Figures with those of one more set of documents; those of another model are dropped."""
-    same = figures["model"].get("weights_sha256") == model["weights_sha256"]
-    return {"model": dict(model), "sets": {**(figures["sets"] if same else {}), name: dict(found)}}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CardError(
+            f"{path}: holds no figures ({error!r}); scripts/evaluate.py --update-card writes them"
+        ) from None
 
 
 def model_figures(folder: str | Path, model: Any) -> dict[str, Any]:
@@ -67,13 +62,12 @@ def model_figures(folder: str | Path, model: Any) -> dict[str, Any]:
     folder = Path(folder)
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        weights = (folder / "model.safetensors").read_bytes()
         config, history = record["config"], record.get("history", [])
     except (OSError, ValueError, KeyError) as error:
         raise CardError(f"{folder}: does not tell how its model was trained ({error}); train it anew") from None
     return {
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
-        "bytes": len(weights),
+        "weights_sha256": weights_sha256(folder),
+        "bytes": (folder / WEIGHTS).stat().st_size,
         "parameters": sum(p.numel() for p in model.parameters()),
         "encoder": config["encoder"],
         "seed": config["seed"],
@@ -105,15 +99,23 @@ def machine() -> str:
 
 
 def set_figures(
-    gold: Sequence[Document], scores: Scores, calibrated: Mapping[str, Reliability], seconds: float
+    data: str,
+    split: str | None,
+    gold: Sequence[Document],
+    scores: Scores,
+    calibrated: Mapping[str, Reliability],
+    seconds: float,
 ) -> dict[str, Any]:
     """The figures of one set of documents.
 
     Args:
+        data, split: where the documents come from.
         calibrated: what `calibration.calibration` found.
         seconds: that the model took to read the documents.
     """
     return {
+        "data": Path(data).name,
+        "split": split,
         "documents_sha256": documents_digest(gold),
         "characters": sum(len(d.text) for d in gold),
         "seconds": round(seconds, 2),
@@ -177,7 +179,7 @@ def blocks(figures: Figures) -> dict[str, str]:
     """Name -> Markdown: a block for each set, and `types`, `calibration`, `cost` and `failures` over all of them."""
     sets = figures["sets"]
     return {
-        **{name: _overall(found["scores"]) for name, found in sets.items()},
+        **{name: markdown(found["scores"]) for name, found in sets.items()},
         "types": _types(sets),
         "calibration": _table(
             ["", *sets],
@@ -186,30 +188,6 @@ def blocks(figures: Figures) -> dict[str, str]:
         "cost": _cost(figures["model"], sets),
         "failures": _failures(sets),
     }
-
-
-def _overall(scores: Mapping[str, Any]) -> str:
-    """The figures over all labels."""
-    parts = {
-        "mentions, strict": scores["mentions"]["micro"],
-        "mentions, relaxed": scores["mentions_relaxed"]["micro"],
-        "mentions, words (seqeval)": scores["mentions_seqeval"],
-        **{name.replace("_", " "): found["micro"] for name, found in scores["attributes"].items()},
-        "entities, B-cubed": scores["entities"],
-        "entities, B-cubed, end to end": scores["entities_end_to_end"],
-        "relations": scores["relations"]["micro"],
-    }
-    if any(scores["records"][count] for count in ("tp", "fp", "fn")):
-        parts["records"] = scores["records"]
-    rows = (
-        [
-            name,
-            *(_percent(f[rate]) for rate in ("precision", "recall", "f1")),
-            *(str(f.get(c, "")) for c in ("tp", "fp", "fn")),
-        ]
-        for name, f in parts.items()
-    )
-    return _table(["", "precision", "recall", "F1", "tp", "fp", "fn"], rows)
 
 
 def _types(sets: Mapping[str, Any]) -> str:

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        return _extract(options)
+        return options.run(options)
     except CommandError as error:
         _complain(error)
         return 2
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Read releases and write their records. The exit code is 0 when all were read, 1 when some were "
         "refused (each has a line on standard error), 2 when nothing could be done.",
     )
+    extract.set_defaults(run=_extract)
     extract.add_argument(
         "files",
         nargs="*",
@@ -89,6 +90,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     extract.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="texts read at once (32)")
     extract.add_argument("--device", metavar="D", help="such as cpu or cuda:0; default: a GPU if there is one")
+    verify = commands.add_parser(
+        "verify",
+        help="recompute the golden inputs that a model carries",
+        description="Recompute the golden inputs that a model carries. The exit code is 0 when it gives what it gave, "
+        "1 when something changed (each has a line on standard error), 2 when nothing could be recomputed.",
+    )
+    verify.set_defaults(run=_verify)
+    verify.add_argument("model", metavar="MODEL", help="a folder or a hub id")
+    verify.add_argument("--revision", metavar="R", help="branch, tag or commit of a model on the hub")
+    verify.add_argument("--device", metavar="D", help="such as cpu or cuda:0; default: a GPU if there is one")
     return parser
 
 
@@ -121,6 +132,27 @@ def _extract(options: argparse.Namespace) -> int:
     with writing(options.output) as out:
         write_results(results, out, format_, list(extract.model.schema.entities))
     return 1 if refused else 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from transformers.utils.logging import disable_progress_bar
+
+    from .golden import DriftError, verify
+    from .pipeline import load
+
+    disable_progress_bar()
+    where = {"revision": options.revision} if options.revision else {}
+    try:
+        found = verify(load(options.model, device=options.device, **where), options.model, **where)
+    except DriftError as error:
+        for drift in error.drifts:
+            _complain(f"{options.model}: {drift}")
+        return 1
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:  # torch asserts that it has CUDA
+        raise CommandError(f"the model cannot be verified: {' '.join(str(error).split())}") from error
+    since = f"; since then {', '.join(found.versions)}" if found.versions else ""
+    print(f"{options.model}: {found.inputs} golden inputs as recorded, scores within {found.largest:.4f}{since}")
+    return 0
 
 
 def write_results(results: Iterable[dict], out: TextIO, format_: str, types: Sequence[str]) -> None:

@@ -7,6 +7,10 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+# Only the installed package registers its classes. The copy of this code that travels with a model must not:
+# transformers would then take it for other models, too, whose code may differ.
+REGISTERED_PACKAGE = "pharmatriples"
+
 
 class TriplesConfig(PreTrainedConfig):
     """Configuration of a `TriplesModel`.
@@ -37,3 +41,7 @@ class TriplesConfig(PreTrainedConfig):
     tag_weight: float | int = 2.0
     thresholds: dict | None = None
     calibration: dict | None = None
+
+
+if __package__ == REGISTERED_PACKAGE:
+    AutoConfig.register(TriplesConfig.model_type, TriplesConfig, exist_ok=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
-from .confidence import RECORDS, Confidence, fit
+from .confidence import RECORDS, Confidence
 from .documents import Document, Mention, Relation
 from .evaluation import evaluate, paired, stand_ins
 from .records import RecordTuple, record_tuples, records
+from .scaling import fit
 from .schema import Schema
 
 # Relations are judged down to this score, and kept from the best of these probabilities on.

@@ -7,9 +7,10 @@ equally worded mentions, `E` entities, `P` pairs of mentions, `H` width of the e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,15 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 from transformers.utils import logging
 
-from .configuration import TriplesConfig
+from .confidence import RECORDS, Confidence
+from .configuration import REGISTERED_PACKAGE, TriplesConfig
 from .decoding import Spans, decode_tags, name_groups
 from .heads import PairHead, RivalHead, WordStates, running_sum, segment_logsumexp
 from .pairs import ALIAS_FEATURES, RELATION_FEATURES, alias_pairs, relation_pairs
+from .prediction import predict
+from .results import result
 from .schema import Schema
-from .windows import SHAPES, EncodedText
+from .windows import SHAPES, EncodedText, Windower
 
 # Pairs that a head scores at once.
 PAIRS = 32_768
@@ -158,6 +162,22 @@ class TriplesModel(PreTrainedModel):
             logits = self.tagger(self.dropout(states))
             loss = None if targets is None else self._loss(states, logits, texts, targets)
         return TriplesOutput(loss=loss, tag_logits=logits, word_states=states)
+
+    def extract(self, texts: str | Iterable[str], tokenizer: Any, batch_size: int = 32) -> Any:
+        """What the pipeline gives for the same texts, to the last digit, where `AutoModel` loaded the model.
+
+        Args:
+            texts: a str gives a dict, anything else a list of dicts; the README describes the dict.
+            tokenizer: the model's own, as `AutoTokenizer.from_pretrained` gives it.
+            batch_size: most texts that are read at once.
+        """
+        windower = Windower(tokenizer, self.config.window, self.config.stride)
+        confidence = Confidence.from_dict(self.config.calibration)
+        lowest = (self.config.thresholds or {}).get(RECORDS, 0.0)
+        single = isinstance(texts, str)
+        found = predict(self, windower, [texts] if isinstance(texts, str) else texts, batch_size)
+        results = [result(document, confidence, lowest) for document in found]
+        return results[0] if single else results
 
     def heads_in_fp32(self) -> TriplesModel:
         """The model itself, with all but the encoder in fp32, in whatever dtype it was loaded."""
@@ -330,3 +350,7 @@ def match(predicted: Spans, gold: Spans) -> np.ndarray:
     shared = np.where(predicted.types[:, None] == gold.types, shared, 0)
     best = shared.argmax(axis=1)
     return np.where(shared[np.arange(len(predicted)), best] > 0, best, -1)
+
+
+if __package__ == REGISTERED_PACKAGE:
+    AutoModel.register(TriplesConfig, TriplesModel, exist_ok=True)

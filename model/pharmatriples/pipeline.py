@@ -10,18 +10,18 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModel, Pipeline
+from transformers import AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .confidence import RECORDS, Confidence
-from .configuration import TriplesConfig
+from .configuration import REGISTERED_PACKAGE
 from .dates import DateError, as_date
 from .documents import Document
 from .frames import record_frame
+from .golden import verify as verify_golden
 from .loading import checked_device, load_model
-from .modeling import TriplesModel
 from .prediction import predict
-from .records import dated, mention_score, records
+from .results import result
 from .schema import Schema
 from .windows import Windower
 
@@ -152,38 +152,6 @@ class TriplesPipeline(Pipeline):
         return result(outputs, self.confidence, self.thresholds.get(RECORDS, 0.0))
 
 
-def result(
-    document: Document, confidence: Confidence, lowest: float, release_date: date | None = None
-) -> dict[str, Any]:
-    """A predicted document as a plain dict of entities, relations and records.
-
-    Args:
-        confidence: gives the probabilities of records; `lowest` is the smallest of a record that is kept.
-        release_date: the dateline's, where it is not given.
-    """
-    found = records(document, release_date or dated(document))
-    for record in found:
-        record["score"] = round(float(confidence.probability(RECORDS, record["score"])), 4)
-    return {
-        "entities": [
-            {
-                "id": entity.id,
-                "type": entity.type,
-                "name": entity.name(document.text),
-                "score": mention_score(entity),
-                **entity.attributes,
-                "mentions": [
-                    {"start": m.start, "end": m.end, "text": document.wording(m), "score": m.score}
-                    for m in entity.mentions
-                ],
-            }
-            for entity in document.entities.values()
-        ],
-        "relations": [{"type": r.type, "head": r.head, "tail": r.tail, "score": r.score} for r in document.relations],
-        "records": [record for record in found if record["score"] >= lowest],
-    }
-
-
 def annotate(extract: Any, documents: Sequence[Document]) -> Iterator[Document]:
     """What a pipeline finds in the texts of documents, under their ids: to be compared with them."""
     for document, found in zip(documents, extract(document.text for document in documents), strict=True):
@@ -198,6 +166,7 @@ def load(
     batch_size: int = BATCH_SIZE,
     threshold: float | Mapping[str, float] | None = None,
     precision: float | Mapping[str, float] | None = None,
+    verify: bool = False,
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
@@ -212,16 +181,18 @@ def load(
         device: such as "cpu", "cuda:1" or a torch.device; a GPU where there is one.
         dtype: of the encoder's weights: "float32", "float16", "bfloat16", or "auto", the one they were saved in.
         batch_size, threshold, precision: see `TriplesPipeline`.
+        verify: recompute the golden inputs that the model carries, as `pharmatriples verify` does.
         revision, token, cache_dir, local_files_only: of a hub id, as `huggingface_hub.snapshot_download` takes them.
 
     Raises:
         ValueError: there is no model that can be loaded; the message names the folder, and what is missing or wrong
             in it. Or the device is not there, or another argument is none of those named above.
+        GoldenError, DriftError (both a ValueError): the model carries no golden inputs, or gives other results.
     """
     device = checked_device(device)
     hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
     loaded, tokenizer = load_model(str(model), dtype, hub)
-    return TriplesPipeline(
+    extract = TriplesPipeline(
         model=loaded,
         tokenizer=tokenizer,
         device=device,
@@ -229,6 +200,9 @@ def load(
         threshold=threshold,
         precision=precision,
     )
+    if verify:
+        verify_golden(extract, str(model), **hub)
+    return extract
 
 
 def _shares(
@@ -276,6 +250,5 @@ def _kind(value: Any) -> str:
     return f"{type(value).__name__} {value!r:.40}"
 
 
-AutoConfig.register(TriplesConfig.model_type, TriplesConfig, exist_ok=True)
-AutoModel.register(TriplesConfig, TriplesModel, exist_ok=True)
-PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=TriplesPipeline, pt_model=AutoModel, type="text")
+if __package__ == REGISTERED_PACKAGE:
+    PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=TriplesPipeline, pt_model=AutoModel, type="text")

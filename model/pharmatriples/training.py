@@ -19,6 +19,7 @@ from .configuration import TriplesConfig
 from .documents import Document
 from .evaluation import Scores, evaluate
 from .features import Collator, Example, Examples
+from .golden import versions
 from .judgement import LOWEST, scales_and_thresholds
 from .modeling import TriplesModel, quiet
 from .prediction import predict
@@ -235,7 +236,8 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     calibrate(trainer.model, windower, documents["validation"])
     metrics = trainer.evaluate()
     if trainer.is_world_process_zero():
-        record |= {"precision": "bf16" if bf16 else "fp32", "validation": metrics, "history": history}
+        record |= {"precision": "bf16" if bf16 else "fp32", "versions": versions()}
+        record |= {"validation": metrics, "history": history}
         finish(trainer.model, windower.tokenizer, partial, output, record)
     return metrics
 
