@@ -115,6 +115,8 @@ def _complete(folder: Path) -> None:
             what += f"; {pickles[0]} is pickle, which is never read: save the model as safetensors"
         elif (folder / f"{WEIGHTS}.index.json").exists():
             what += "; weights in several files are not read: save the model in one"
+    if CONFIG in missing:
+        what += "; train one with scripts/train.py"
     raise ModelError(f"no trained model, {what}")
 
 
