@@ -19,7 +19,8 @@ from pharmatriples.bench import Bench, BenchError, Run, curve_entries, entry, pe
 from pharmatriples.bench_table import Row, columns, curve_markdown, markdown, summarize
 from pharmatriples.documents import write_jsonl
 from pharmatriples.evaluation import evaluate
-from pharmatriples.pipeline import annotate, load
+from pharmatriples.loading import load
+from pharmatriples.pipeline import annotate
 from tiny import ROOT, SCHEMA, acme, tiny_encoder_dir
 
 CEILING = {"real": {"label": "two annotators", "f1": {"mentions": 97.0, "mentions/EVENT": 90.8}}}

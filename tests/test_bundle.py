@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from pharmatriples.golden import DriftError, GoldenError
 from pharmatriples.hub_card import CardError, base_model, readme
 from pharmatriples.measured import MeasuredError, keep, kept
 from tiny import ROOT, tiny_model_dir
+from transformers.dynamic_module_utils import get_imports, get_relative_imports
 
 __all__ = ["bundle_dir"]
 
@@ -101,13 +101,9 @@ open(out, "w").write(json.dumps(extract(json.load(open(texts)))))"""
 def test_the_code_that_travels_asks_for_few_libraries(bundle_dir: Path) -> None:
     asked = set()
     for path in bundle_dir.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                asked |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                asked.add(str(node.module).partition(".")[0])
-            elif isinstance(node, ast.ImportFrom):
-                assert (bundle_dir / f"{node.module}.py").is_file()
+        # The rule of transformers: what is imported under `try` may be missing.
+        asked |= set(get_imports(path))
+        assert all((bundle_dir / f"{module}.py").is_file() for module in get_relative_imports(path))
     assert asked - sys.stdlib_module_names <= THIRD_PARTY
 
 
@@ -122,7 +118,7 @@ def test_the_card_has_its_header_and_the_figures_of_the_evaluation(bundle_dir: P
     }
     assert measured["relations f1"] == round(figures["scores"]["relations"]["micro"]["f1"], 4) > 0
     assert markdown(figures["scores"]) in page
-    assert "by hand" not in page and "over three seeds" not in page.casefold(), "a figure of another model"
+    assert "over three seeds" not in page.casefold(), "figures of another model"
     assert header["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
     assert (header["license"], header["language"], header["pipeline_tag"]) == (
         "apache-2.0",

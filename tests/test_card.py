@@ -17,7 +17,7 @@ from pharmatriples.card import (
 )
 from pharmatriples.confidence import Confidence
 from pharmatriples.documents import write_jsonl
-from pharmatriples.pipeline import load
+from pharmatriples.loading import load
 from tiny import ROOT, acme, tiny_model_dir
 
 MAIN = runpy.run_path(str(ROOT / "scripts" / "evaluate.py"))["main"]
@@ -98,7 +98,7 @@ class TestScript:
         assert capsys.readouterr().err.splitlines()[-1].startswith(f"evaluate: {bare}: does not tell how its model was")
         page.write_text("no block")
         assert run(model, page, "one") == 2
-        assert "has no block for one, types" in capsys.readouterr().err
+        assert "has no block for one" in capsys.readouterr().err
         with pytest.raises(SystemExit):
             run(model, page, "one", "--gold-mentions")
 
@@ -133,7 +133,7 @@ def test_figures_of_a_model_tell_its_size(model: Path) -> None:
 def test_a_file_that_holds_something_else_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"model": 3}')
     for name in ("x.json", "y.json"):
-        with pytest.raises(CardError, match=rf"{name}: no figures"):
+        with pytest.raises(CardError, match=rf"{name}: .*no figures"):
             read_figures(tmp_path / name)
 
 

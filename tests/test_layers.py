@@ -19,8 +19,9 @@ LAYERS = (
     {"dataset", "pairs", "heads", "prediction", "results", "scaling"},
     {"modeling", "runs"},
     {"features", "evaluation", "page", "tables", "ranking", "safety"},
-    {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "loading", "hub_card"},
+    {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "hub_card"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
+    {"loading"},
     {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component"}
     | {"bundle", "hub"},
     {"report"},

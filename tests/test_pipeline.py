@@ -13,7 +13,8 @@ import torch
 from pharmatriples import Document, load
 from pharmatriples.confidence import Confidence
 from pharmatriples.dates import DateError
-from pharmatriples.pipeline import TriplesPipeline, result
+from pharmatriples.pipeline import TriplesPipeline
+from pharmatriples.results import result
 from tiny import SCHEMA, acme, tiny_model_dir
 from transformers import AutoModel, pipeline
 

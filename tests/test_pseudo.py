@@ -14,8 +14,8 @@ from pharmatriples import Document, load
 from pharmatriples.arguments import TrainingConfig, TrainingError
 from pharmatriples.confidence import Confidence
 from pharmatriples.documents import read_jsonl, write_jsonl
-from pharmatriples.pipeline import result
 from pharmatriples.pseudo import PseudoError, pseudo_label
+from pharmatriples.results import result
 from pharmatriples.runs import read_splits
 from tiny import ROOT, SCHEMA, acme, tiny_model_dir
 

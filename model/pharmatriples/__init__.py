@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from .configuration import TriplesConfig
     from .dates import DateError
     from .documents import Document, DocumentError, Entity, Mention, Relation
+    from .loading import load
     from .modeling import TriplesModel
-    from .pipeline import TriplesPipeline, load
+    from .pipeline import TriplesPipeline
     from .schema import Schema, SchemaError
 
 __all__ = [
@@ -47,7 +48,7 @@ _MODULES = {
     "TriplesConfig": "configuration",
     "TriplesModel": "modeling",
     "TriplesPipeline": "pipeline",
-    "load": "pipeline",
+    "load": "loading",
 }
 
 

@@ -37,7 +37,8 @@ from .dataset import read_documents
 from .documents import Document, read_jsonl, write_jsonl
 from .evaluation import evaluate
 from .labelstudio import missing_controls, read_export
-from .pipeline import annotate, load
+from .loading import load
+from .pipeline import annotate
 from .preannotation import model_version, predictions
 from .schema import Schema
 from .splits import assign_splits

@@ -17,10 +17,11 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from .golden import FILE as GOLDEN
 from .golden import record, versions
 from .hub_card import readme
+from .loading import load
 from .measured import FILE as EVALUATION
 from .measured import kept
 from .modeling import quiet
-from .pipeline import TASK, load
+from .pipeline import TASK
 from .runs import RECORD
 
 _HERE = Path(__file__).parent

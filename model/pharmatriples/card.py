@@ -45,9 +45,7 @@ def read_figures(path: str | Path) -> Figures:
         figures = json.loads(Path(path).read_text(encoding="utf-8"))
         return {"model": dict(figures["model"]), "sets": dict(figures["sets"])}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CardError(
-            f"{path}: holds no figures ({error!r}); scripts/evaluate.py --update-card writes them"
-        ) from None
+        raise CardError(f"{path}: no figures ({error!r}); scripts/evaluate.py --update-card writes them") from None
 
 
 def model_figures(folder: str | Path, model: Any) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def _verify(options: argparse.Namespace) -> int:
     from transformers.utils.logging import disable_progress_bar
 
     from .golden import DriftError, verify
-    from .pipeline import load
+    from .loading import load
 
     disable_progress_bar()
     where = {"revision": options.revision} if options.revision else {}
@@ -201,7 +201,7 @@ def _load(options: argparse.Namespace) -> Any:
         )
     from transformers.utils.logging import disable_progress_bar
 
-    from .pipeline import load
+    from .loading import load
 
     disable_progress_bar()
     try:

@@ -1,4 +1,4 @@
-"""From a folder or a hub id to the model and its tokenizer, checked before anything is built."""
+"""`load`: from a folder or a hub id to the pipeline; what is there is checked before anything is built."""
 
 from __future__ import annotations
 
@@ -11,10 +11,59 @@ from huggingface_hub import snapshot_download
 from transformers import AutoTokenizer
 
 from .configuration import TriplesConfig
+from .golden import verify as verify_golden
 from .modeling import TriplesModel, quiet
+from .pipeline import BATCH_SIZE, TriplesPipeline
 from .safety import PATTERNS, ModelError, check_folder, check_weights
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def load(
+    model: str | Path,
+    *,
+    device: Any = None,
+    dtype: Any = "auto",
+    batch_size: int = BATCH_SIZE,
+    threshold: float | Mapping[str, float] | None = None,
+    precision: float | Mapping[str, float] | None = None,
+    verify: bool = False,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+) -> TriplesPipeline:
+    """The pipeline of a trained model.
+
+    Nothing but JSON and safetensors is read of the model, and no code of it is run.
+
+    Args:
+        model: a folder, or a hub id.
+        device: such as "cpu", "cuda:1" or a torch.device; a GPU where there is one.
+        dtype: of the encoder's weights: "float32", "float16", "bfloat16", or "auto", the one they were saved in.
+        batch_size, threshold, precision: see `TriplesPipeline`.
+        verify: recompute the golden inputs that the model carries, as `pharmatriples verify` does.
+        revision, token, cache_dir, local_files_only: of a hub id, as `huggingface_hub.snapshot_download` takes them.
+
+    Raises:
+        ValueError: there is no model that can be loaded; the message names the folder, and what is missing or wrong
+            in it. Or the device is not there, or another argument is none of those named above.
+        GoldenError, DriftError (both a ValueError): the model carries no golden inputs, or gives other results.
+    """
+    device = checked_device(device)
+    hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    loaded, tokenizer = load_model(str(model), dtype, hub)
+    extract = TriplesPipeline(
+        model=loaded,
+        tokenizer=tokenizer,
+        device=device,
+        batch_size=batch_size,
+        threshold=threshold,
+        precision=precision,
+    )
+    if verify:
+        verify_golden(extract, str(model), **hub)
+    return extract
 
 
 def load_model(name: str, dtype: Any, hub: Mapping[str, Any]) -> tuple[TriplesModel, Any]:

@@ -7,7 +7,6 @@ from datetime import date
 from functools import partial
 from itertools import repeat
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 from transformers import AutoModel, Pipeline
@@ -18,8 +17,6 @@ from .configuration import REGISTERED_PACKAGE
 from .dates import DateError, as_date
 from .documents import Document
 from .frames import record_frame
-from .golden import verify as verify_golden
-from .loading import checked_device, load_model
 from .prediction import predict
 from .results import result
 from .schema import Schema
@@ -156,53 +153,6 @@ def annotate(extract: Any, documents: Sequence[Document]) -> Iterator[Document]:
     """What a pipeline finds in the texts of documents, under their ids: to be compared with them."""
     for document, found in zip(documents, extract(document.text for document in documents), strict=True):
         yield Document.from_dict({**found, "id": document.id, "text": document.text})
-
-
-def load(
-    model: str | Path,
-    *,
-    device: Any = None,
-    dtype: Any = "auto",
-    batch_size: int = BATCH_SIZE,
-    threshold: float | Mapping[str, float] | None = None,
-    precision: float | Mapping[str, float] | None = None,
-    verify: bool = False,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-) -> TriplesPipeline:
-    """The pipeline of a trained model.
-
-    Nothing but JSON and safetensors is read of the model, and no code of it is run.
-
-    Args:
-        model: a folder, or a hub id.
-        device: such as "cpu", "cuda:1" or a torch.device; a GPU where there is one.
-        dtype: of the encoder's weights: "float32", "float16", "bfloat16", or "auto", the one they were saved in.
-        batch_size, threshold, precision: see `TriplesPipeline`.
-        verify: recompute the golden inputs that the model carries, as `pharmatriples verify` does.
-        revision, token, cache_dir, local_files_only: of a hub id, as `huggingface_hub.snapshot_download` takes them.
-
-    Raises:
-        ValueError: there is no model that can be loaded; the message names the folder, and what is missing or wrong
-            in it. Or the device is not there, or another argument is none of those named above.
-        GoldenError, DriftError (both a ValueError): the model carries no golden inputs, or gives other results.
-    """
-    device = checked_device(device)
-    hub = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
-    loaded, tokenizer = load_model(str(model), dtype, hub)
-    extract = TriplesPipeline(
-        model=loaded,
-        tokenizer=tokenizer,
-        device=device,
-        batch_size=batch_size,
-        threshold=threshold,
-        precision=precision,
-    )
-    if verify:
-        verify_golden(extract, str(model), **hub)
-    return extract
 
 
 def _shares(

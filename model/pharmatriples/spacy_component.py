@@ -11,7 +11,7 @@ from typing import Any, cast
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 
-from .pipeline import load
+from .loading import load
 
 NAME = "pharmatriples"
 BATCH_SIZE = 32

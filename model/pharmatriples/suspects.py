@@ -20,8 +20,8 @@ from .decoding import Spans
 from .differences import align, link, mention_difference, one_line
 from .documents import Document, Mention, write_jsonl
 from .features import example
+from .loading import load
 from .modeling import Targets, TriplesModel
-from .pipeline import load
 from .prediction import Reading, readings
 from .runs import is_current
 from .schema import Schema
