@@ -14,7 +14,7 @@ from .documents import Document, Mention, Relation
 from .schema import Schema
 
 # Smallest mean probability, over the places where a wording stands, of a name that is kept.
-NAME_THRESHOLD = 0.3
+NAME_THRESHOLD = 0.25
 # Mean alias probability from which a group joins a cluster: a split entity costs more relations than a merged one.
 ALIAS_THRESHOLD = 0.3
 
