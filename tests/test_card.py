@@ -8,17 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pharmatriples.arguments import load_config
 from pharmatriples.card import (
     CardError,
     blocks,
+    documents_digest,
     examples,
     model_figures,
     read_figures,
+    run_digest,
+    update_page,
 )
 from pharmatriples.confidence import Confidence
+from pharmatriples.dataset import read_documents
 from pharmatriples.documents import write_jsonl
+from pharmatriples.evaluation import replace_block
 from pharmatriples.loading import load
-from tiny import ROOT, acme, tiny_model_dir
+from pharmatriples.runs import read_splits, run_record
+from tiny import ROOT, SCHEMA, acme, tiny_model_dir
 
 MAIN = runpy.run_path(str(ROOT / "scripts" / "evaluate.py"))["main"]
 CARD = ROOT / "benchmarks" / "card.json"
@@ -120,6 +127,39 @@ class TestExamples:
         found = {"group": "g", "count": 1, "document": "x", "annotated": "a|b\nc", "predicted": ""}
         figures = {"model": _MODEL, "sets": {"one": _SET | {"examples": [found]}}}
         assert blocks(figures)["failures"].splitlines()[-1] == "| g | 1 | x | a\\|b c | – |"
+
+
+class TestShippedFigures:
+    """The pages of this repository: a change of the data, the schema or the configuration makes them stale."""
+
+    FIGURES = read_figures(CARD)
+
+    @pytest.mark.parametrize("name", ["README.md", "MODEL_CARD.md"])
+    def test_the_page_says_what_the_figures_say(self, name: str, tmp_path: Path) -> None:
+        page = (ROOT / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(page, encoding="utf-8")
+        assert {"test", "real", "seeds"} <= set(update_page(tmp_path / name, self.FIGURES))
+        assert (tmp_path / name).read_text(encoding="utf-8") == page
+        table = (ROOT / "benchmarks" / "quality.md").read_text(encoding="utf-8").rstrip()
+        assert replace_block(page, "quality", table) == page
+
+    def test_the_model_was_trained_by_the_demo_configuration_on_the_data_that_is_here(self) -> None:
+        config = load_config(ROOT / "configs" / "demo.yaml")
+        config = replace(config, data=str(ROOT / config.data), schema=str(ROOT / config.schema))
+        record = run_record(config, *read_splits(config))
+        record["config"] |= {"data": "data/releases.json", "schema": "configs/schema.yaml"}
+        assert run_digest(record) == self.FIGURES["model"]["run_sha256"], (
+            "configs/demo.yaml, configs/schema.yaml or data/ changed since; run make demo, then scripts/evaluate.py "
+            "with --update-card on each set"
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "file", "split"), [("test", "data/releases.json", "test"), ("seeds", "seeds/gold.json", None)]
+    )
+    def test_it_was_scored_on_the_documents_that_are_here(self, name: str, file: str, split: str | None) -> None:
+        documents = read_documents(str(ROOT / file), SCHEMA, split)
+        assert self.FIGURES["sets"][name]["documents_sha256"] == documents_digest(documents)
+        assert documents_digest(documents[::-1]) == documents_digest(documents) != documents_digest(documents[1:])
 
 
 def test_figures_of_a_model_tell_its_size(model: Path) -> None:

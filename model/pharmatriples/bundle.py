@@ -34,9 +34,9 @@ class BundleError(ValueError):
 
 
 def code_files() -> list[Path]:
-    """The modules that travel: the pipeline, and what it imports of this package, by the rule of transformers."""
-    start = _HERE / "pipeline.py"
-    return sorted({start, *map(Path, get_relative_import_files(start))})
+    """The modules that travel: model and pipeline, and what they import of this package, by the rule of transformers."""
+    starts = [_HERE / "modeling.py", _HERE / "pipeline.py"]
+    return sorted({*starts, *(Path(file) for start in starts for file in get_relative_import_files(start))})
 
 
 def bundle(run: str | Path, out: str | Path, repo_id: str, card: str, data_ids: Sequence[str] = ()) -> list[str]:
