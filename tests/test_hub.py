@@ -195,7 +195,7 @@ results = [load("acme/m", revision=revision, token="acme", verify=True)(text) fo
 results.append(pipeline(model="acme/m", revision="v1", token="acme", trust_remote_code=True)(text))
 for token in ("stranger", False):
     try:
-        load("acme/m", revision="v1", token=token)
+        load("acme/m", revision="v1", token=token, cache_dir=f"cache-{token}")
     except ValueError as error:
         results.append(str(error))
 json.dump(results, open(out, "w"))"""

@@ -82,7 +82,7 @@ def test_a_prediction_is_seen_in_the_browser_and_accepted_with_one_click(
     assert events
     assert found.relations
 
-    page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    page = browser.new_page(viewport={"width": 1500, "height": 2000})
     page.set_default_timeout(SECONDS * 1000)
     page.goto(f"{label_studio.url}/user/login")
     page.fill("input[name=email]", label_studio.email)

@@ -209,9 +209,9 @@ def test_folds_that_cannot_be_made_are_refused() -> None:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> TrainingConfig:
-    """A training on 16 releases, of which one has an error."""
+    """A training on 24 releases, of which one has an error."""
     folder = tmp_path_factory.mktemp("suspects")
-    documents = [replace(release(number), split="train" if number % 4 else "test") for number in range(16)]
+    documents = [replace(release(number), split="train" if number % 4 else "test") for number in range(24)]
     assert near_duplicates(documents) == []
     documents[4] = planted(documents[4], "accepted", attributes={"event_type": "approval", "status": "occurred"})
     write_jsonl(documents, folder / "data.jsonl")
@@ -250,7 +250,7 @@ def test_cross_validation_finds_the_error_and_takes_finished_folds_as_they_are(
         seen = (tmp_path / f"fold-{number}.jsonl").read_text()
         assert all(f'"{document.id}"' not in seen for document in held_out)
         judged += [document.id for document in held_out]
-    assert sorted(judged) == [f"r{number:02}" for number in range(16)]
+    assert sorted(judged) == [f"r{number:02}" for number in range(24)]
 
 
 def test_too_few_documents_to_validate_on_are_refused(config: TrainingConfig, tmp_path: Path) -> None:
