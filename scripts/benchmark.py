@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pharmatriples.bench import Bench, Entry, curve_entries, entry, perform, stock_entry
 from pharmatriples.bench_table import Row, agreement, columns, curve_markdown, markdown
-from pharmatriples.evaluation import replace_block
+from pharmatriples.blocks import replace_block
 from pharmatriples.schema import Schema
 
 

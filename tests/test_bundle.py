@@ -15,9 +15,9 @@ import pytest
 import yaml
 from bundled import REPO_ID, bundle_dir
 from pharmatriples import load
+from pharmatriples.blocks import markdown
 from pharmatriples.bundle import BundleError, bundle
 from pharmatriples.cli import main as command
-from pharmatriples.evaluation import markdown
 from pharmatriples.golden import DriftError, GoldenError
 from pharmatriples.hub_card import CardError, base_model, readme
 from pharmatriples.measured import MeasuredError, keep, kept

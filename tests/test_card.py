@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from pharmatriples.arguments import load_config
+from pharmatriples.blocks import replace_block
 from pharmatriples.card import (
     CardError,
     blocks,
@@ -22,7 +23,6 @@ from pharmatriples.card import (
 from pharmatriples.confidence import Confidence
 from pharmatriples.dataset import read_documents
 from pharmatriples.documents import write_jsonl
-from pharmatriples.evaluation import replace_block
 from pharmatriples.loading import load
 from pharmatriples.runs import read_splits, run_record
 from tiny import ROOT, SCHEMA, acme, tiny_model_dir

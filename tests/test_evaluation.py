@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from pharmatriples.documents import Document, DocumentError, Mention, Relation, write_jsonl
-from pharmatriples.evaluation import BCubed, Counts, EvaluationError, Scores, evaluate, replace_block, stand_ins
+from pharmatriples.evaluation import BCubed, Counts, EvaluationError, Scores, evaluate, stand_ins
 from pharmatriples.schema import Schema
 from tiny import ROOT, SCHEMA, tiny_model_dir
 
@@ -300,22 +300,6 @@ class TestReports:
         lines = {line[:32].strip(): line[32:].split() for line in self.SCORES.table().splitlines()}
         assert lines["INDICATION"] == ["100.0", "50.0", "66.7", "1", "0", "1"]
         assert lines["records"] == ["100.0", "50.0", "66.7", "1", "0", "1"]
-
-
-class TestReplaceBlock:
-    def test_what_stands_between_the_markers_is_replaced_and_nothing_else(self) -> None:
-        page = "a\n<!-- evaluation:x -->\nold\n<!-- /evaluation:x -->\nb <!-- evaluation:y --><!-- /evaluation:y -->"
-        once = replace_block(page, "x", "new")
-        assert once == page.replace("old", "new")
-        assert replace_block(once, "x", "new") == once
-
-    @pytest.mark.parametrize(
-        "page",
-        ["", "<!-- evaluation:x -->", "<!-- /evaluation:x --><!-- evaluation:x -->", "<!-- evaluation:x -->" * 2],
-    )
-    def test_a_page_without_the_markers_is_an_error_that_shows_them(self, page: str) -> None:
-        with pytest.raises(EvaluationError, match="<!-- evaluation:x --> and <!-- /evaluation:x -->"):
-            replace_block(page, "x", "new")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "model" / "pharmatriples"
 
 LAYERS = (
-    {"schema", "dates", "frames", "registration"},
+    {"schema", "dates", "frames", "registration", "blocks"},
     {"documents"},
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
     | {"database_ids", "pubtator", "bioc", "splits", "layout"},

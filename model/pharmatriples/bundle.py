@@ -34,7 +34,7 @@ class BundleError(ValueError):
 
 
 def code_files() -> list[Path]:
-    """The modules that travel: model and pipeline, and what they import of this package, by the rule of transformers."""
+    """The modules that travel: model, pipeline, and what they import of this package, by the rule of transformers."""
     starts = [_HERE / "modeling.py", _HERE / "pipeline.py"]
     return sorted({*starts, *(Path(file) for start in starts for file in get_relative_import_files(start))})
 

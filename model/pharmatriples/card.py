@@ -18,11 +18,12 @@ from typing import Any
 
 import torch
 
+from .blocks import markdown, replace_block
 from .calibration import Reliability
 from .confidence import Confidence
 from .documents import Document
 from .errors import PARTS, Finding, findings
-from .evaluation import Scores, markdown, replace_block
+from .evaluation import Scores
 from .measured import WEIGHTS, weights_sha256
 from .runs import RECORD
 

@@ -281,41 +281,6 @@ def stand_ins(gold: Document, predicted: Document) -> dict[str, str]:
     return chosen
 
 
-def markdown(figures: Mapping[str, Any]) -> str:
-    """The rates over all labels in Markdown, of what `Scores.to_dict` gives."""
-    parts = {
-        "mentions, strict": figures["mentions"]["micro"],
-        "mentions, relaxed": figures["mentions_relaxed"]["micro"],
-        "mentions, words (seqeval)": figures["mentions_seqeval"],
-        **{name.replace("_", " "): found["micro"] for name, found in figures["attributes"].items()},
-        "entities, B-cubed": figures["entities"],
-        "entities, B-cubed, end to end": figures["entities_end_to_end"],
-        "relations": figures["relations"]["micro"],
-    }
-    counts = ("tp", "fp", "fn")
-    if any(figures["records"][count] for count in counts):
-        parts["records"] = figures["records"]
-    lines = ["|  | precision | recall | F1 | tp | fp | fn |", "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
-    for name, part in parts.items():
-        rates = [_percent(part[rate]) for rate in ("precision", "recall", "f1")]
-        lines.append(f"| {' | '.join([name, *rates, *(str(part.get(count, '')) for count in counts)])} |")
-    return "\n".join(lines)
-
-
-def replace_block(page: str, name: str, block: str) -> str:
-    """`page` with `block` between its lines `<!-- evaluation:NAME -->` and `<!-- /evaluation:NAME -->`.
-
-    Raises:
-        EvaluationError: the two markers are not there once each, in this order.
-    """
-    begin, end = f"<!-- evaluation:{name} -->", f"<!-- /evaluation:{name} -->"
-    before, _, rest = page.partition(begin)
-    inside, _, after = rest.partition(end)
-    if page.count(begin) != 1 or page.count(end) != 1 or end in before:
-        raise EvaluationError(f"needs the lines {begin} and {end}, once each and in this order; add them")
-    return f"{before}{begin}\n{block}\n{end}{after}"
-
-
 class _Tally:
     """Counts by label, gathered document by document."""
 

@@ -14,7 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from .evaluation import markdown
+from .blocks import markdown
 
 RESULTS = ("<!-- results -->", "<!-- /results -->")
 # The encoders that a package brings, by their name on the hub.
