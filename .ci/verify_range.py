@@ -1,4 +1,4 @@
-"""Verify a bundle under the lowest and the newest transformers that pyproject.toml allows: verify_range.py BUNDLE
+"""Verify bundles under the lowest and the newest transformers that pyproject.toml allows: verify_range.py BUNDLE...
 
 Each is installed into a folder of its own that goes before the environment, with what else it needs in another version.
 """
@@ -21,7 +21,6 @@ WITH_IT = ("tokenizers", "huggingface-hub", "safetensors")
 
 
 def main() -> int:
-    (bundle,) = sys.argv[1:]
     (allowed,) = re.findall(r'"(transformers>=[^"]*)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     lowest = next(spec.version for spec in Requirement(allowed).specifier if spec.operator == ">=")
     codes = []
@@ -33,9 +32,10 @@ def main() -> int:
             others = [n for n in needs if n.name in WITH_IT and n.marker is None and version(n.name) not in n.specifier]
             install(folder, *map(str, others))
             print(f"{wanted}: {found.version}", *others, flush=True)
-            command = [sys.executable, "-m", "pharmatriples", "verify", bundle]
             path = os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH"))))
-            codes.append(subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False).returncode)
+            for bundle in sys.argv[1:]:
+                command = [sys.executable, "-m", "pharmatriples", "verify", bundle]
+                codes.append(subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False).returncode)
     return max(codes)
 
 
