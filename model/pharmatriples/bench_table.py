@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .blocks import table
 from .evaluation import Counts, Scores
 from .schema import Schema
 
@@ -184,15 +185,11 @@ def _gain(last: Row | None, row: Row, figure: str) -> str:
 
 def _table(rows: Sequence[Row], titles: Sequence[str], cells: Sequence[Sequence[str]], note: str) -> str:
     seeds = sorted({len(figure.seeds) for row in rows for figure in row.figures.values()})
-    lines = [
-        [title.rpartition("/")[2].replace("_", " ") for title in titles],
-        ["---"] * 2 + ["---:"] * (len(titles) - 2),
-    ]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in [*lines, *cells])
+    whole = table([title.rpartition("/")[2].replace("_", " ") for title in titles], cells, left=2)
     if not rows:
-        return table
+        return whole
     of = "one seed" if seeds == [1] else f"mean of {' or '.join(map(str, seeds))} seeds ± their standard deviation"
-    return f"""{table}
+    return f"""{whole}
 
 F1 in per cent: {of}, and in brackets where 95 % of the values lie
 when the documents are drawn anew (bootstrap). `score` is the mean of {", ".join(SCORE[:-1])} and {SCORE[-1]};

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -24,11 +24,26 @@ def markdown(figures: Mapping[str, Any]) -> str:
     counts = ("tp", "fp", "fn")
     if any(figures["records"][count] for count in counts):
         parts["records"] = figures["records"]
-    lines = ["|  | precision | recall | F1 | tp | fp | fn |", "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
-    for name, part in parts.items():
-        rates = [f"{100 * part[rate]:.1f}" for rate in ("precision", "recall", "f1")]
-        lines.append(f"| {' | '.join([name, *rates, *(str(part.get(count, '')) for count in counts)])} |")
-    return "\n".join(lines)
+    rows = (
+        [
+            name,
+            *(percent(part[rate]) for rate in ("precision", "recall", "f1")),
+            *(str(part.get(c, "")) for c in counts),
+        ]
+        for name, part in parts.items()
+    )
+    return table(["", "precision", "recall", "F1", *counts], rows)
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A table in Markdown, of which the first `left` columns are aligned to the left."""
+    lines = [titles, ["---"] * left + ["---:"] * (len(titles) - left), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def percent(rate: float) -> str:
+    """A rate from 0 to 1 in per cent."""
+    return f"{100 * rate:.1f}"
 
 
 def replace_block(page: str, name: str, block: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from .blocks import markdown, replace_block
+from .blocks import markdown, percent, replace_block, table
 from .calibration import Reliability
 from .confidence import Confidence
 from .documents import Document
@@ -81,7 +81,7 @@ def model_figures(folder: str | Path, model: Any) -> dict[str, Any]:
 
 
 def run_digest(record: Mapping[str, Any]) -> str:
-    """One value for what makes two runs the same; see `training.run_record`."""
+    """One value for what makes two runs the same; see `runs.run_record`."""
     same = {name: record[name] for name in ("config", "schema", "data_sha256")}
     return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
 
@@ -160,14 +160,14 @@ def update_page(path: str | Path, figures: Figures) -> list[str]:
     """
     path = Path(path)
     page = path.read_text(encoding="utf-8")
-    renewed = []
-    for name, block in blocks(figures).items():
+    renewed, made = [], blocks(figures)
+    for name, block in made.items():
         if f"<!-- evaluation:{name} -->" in page:
             page = replace_block(page, name, block)
             renewed.append(name)
     if not renewed:
         raise CardError(
-            f"{path}: has no block for {', '.join(blocks(figures))}: lines <!-- evaluation:NAME --> and "
+            f"{path}: has no block for {', '.join(made)}: lines <!-- evaluation:NAME --> and "
             "<!-- /evaluation:NAME -->; add them"
         )
     path.write_text(page, encoding="utf-8")
@@ -180,7 +180,7 @@ def blocks(figures: Figures) -> dict[str, str]:
     return {
         **{name: markdown(found["scores"]) for name, found in sets.items()},
         "types": _types(sets),
-        "calibration": _table(
+        "calibration": table(
             ["", *sets],
             ([kind, *(f"{s['calibration'].get(kind, 0):.3f}" for s in sets.values())] for kind in _kinds(sets)),
         ),
@@ -200,9 +200,9 @@ def _types(sets: Mapping[str, Any]) -> str:
             for label in dict.fromkeys(label for found in by_set.values() for label in found if label != "micro"):
                 cells = (found.get(label) for found in by_set.values())
                 title = f"{part.rpartition('/')[2].replace('_', ' ')}: {label.replace('_', ' ')}"
-                yield [title, *(f"{_percent(f['f1'])} ({f['tp'] + f['fn']})" if f else "" for f in cells)]
+                yield [title, *(f"{percent(f['f1'])} ({f['tp'] + f['fn']})" if f else "" for f in cells)]
 
-    return _table(["F1 (number annotated)", *sets], rows())
+    return table(["F1 (number annotated)", *sets], rows())
 
 
 def _part(scores: Mapping[str, Any], path: str) -> Mapping[str, Any]:
@@ -230,7 +230,7 @@ def _cost(model: Mapping[str, Any], sets: Mapping[str, Any]) -> str:
         hours = model["training_seconds"] * model["threads"] / 3600
         what = f"{model['training_seconds']:.0f} s in {model['precision']}: {hours:.2f} hours of a processor thread"
         rows.insert(4, ["training", f"{what}; energy was not metered"])
-    return _table(["", ""], rows)
+    return table(["", ""], rows)
 
 
 def _failures(sets: Mapping[str, Any]) -> str:
@@ -239,17 +239,8 @@ def _failures(sets: Mapping[str, Any]) -> str:
         for found in sets.values()
         for e in found.get("examples", ())
     )
-    return _table(["error", "how often", "for example in", "annotated", "predicted"], rows)
+    return table(["error", "how often", "for example in", "annotated", "predicted"], rows)
 
 
 def _cell(words: str) -> str:
     return " ".join(words.split()).replace("|", "\\|") or "–"
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.1f}"
-
-
-def _table(titles: Sequence[str], rows: Any) -> str:
-    lines = [list(titles), ["---", *["---:"] * (len(titles) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

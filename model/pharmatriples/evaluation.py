@@ -23,6 +23,7 @@ from typing import Any
 
 from seqeval.scheme import IOB2, Entities
 
+from .blocks import percent
 from .documents import Document, Mention, word_spans
 from .records import record_tuples
 from .schema import Schema
@@ -198,16 +199,12 @@ class Scores:
         """A table to read: rates in per cent, then the counts; `more` are further rows."""
         lines = [f"{'':<32}{'precision':>10}{'recall':>8}{'F1':>8}{'tp':>8}{'fp':>7}{'fn':>7}"]
         for name, is_part, figure in [*self.rows(), *more]:
-            line = f"{'  ' * is_part + name:<32}{_percent(figure.precision):>10}{_percent(figure.recall):>8}"
-            line += f"{_percent(figure.f1):>8}"
+            line = f"{'  ' * is_part + name:<32}{percent(figure.precision):>10}{percent(figure.recall):>8}"
+            line += f"{percent(figure.f1):>8}"
             if isinstance(figure, Counts):
                 line += f"{figure.tp:>8}{figure.fp:>7}{figure.fn:>7}"
             lines.append(line)
         return "\n".join([*lines, f"{self.documents} documents"])
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.1f}"
 
 
 def evaluate(gold: Sequence[Document], predicted: Sequence[Document], schema: Schema) -> Scores:

@@ -58,9 +58,9 @@ def kept(folder: Path) -> dict[str, dict[str, Any]]:
         MeasuredError: they belong to other weights than those in the folder, or cannot be read.
     """
     path = folder / FILE
-    if not path.exists():
-        return {}
     found = _read(path)
+    if not found:
+        return {}
     if found["weights_sha256"] != weights_sha256(folder):
         raise MeasuredError(f"{path}: the figures of other weights; run scripts/evaluate.py again, or remove the file")
     return found["sets"]

@@ -17,7 +17,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers.models.auto.modeling_auto import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES as TEXT_ENCODERS
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+from .measured import WEIGHTS
+
+CONFIG = "config.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 # What is taken of a hub repository; neither code nor pickle.
 PATTERNS = ("*.json", "*.txt", WEIGHTS)
