@@ -135,21 +135,17 @@ def _extract(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from transformers.utils.logging import disable_progress_bar
-
     from .golden import DriftError, verify
     from .loading import load
 
-    disable_progress_bar()
     where = {"revision": options.revision} if options.revision else {}
-    try:
-        found = verify(load(options.model, device=options.device, **where), options.model, **where)
-    except DriftError as error:
-        for drift in error.drifts:
-            _complain(f"{options.model}: {drift}")
-        return 1
-    except (OSError, ValueError, RuntimeError, AssertionError) as error:  # torch asserts that it has CUDA
-        raise CommandError(f"the model cannot be verified: {' '.join(str(error).split())}") from error
+    with _quiet_model("verified"):
+        try:
+            found = verify(load(options.model, device=options.device, **where), options.model, **where)
+        except DriftError as error:
+            for drift in error.drifts:
+                _complain(f"{options.model}: {drift}")
+            return 1
     since = f"; since then {', '.join(found.versions)}" if found.versions else ""
     print(f"{options.model}: {found.inputs} golden inputs as recorded, scores within {found.largest:.4f}{since}")
     return 0
@@ -199,12 +195,9 @@ def _load(options: argparse.Namespace) -> Any:
             f"no model: neither {' nor '.join(MODEL_FOLDERS)} is here; say --model MODEL, set {MODEL_VARIABLE}, or "
             "train one (make demo)"
         )
-    from transformers.utils.logging import disable_progress_bar
-
     from .loading import load
 
-    disable_progress_bar()
-    try:
+    with _quiet_model("loaded"):
         return load(
             name,
             device=options.device,
@@ -212,8 +205,18 @@ def _load(options: argparse.Namespace) -> Any:
             threshold=options.threshold,
             precision=options.precision,
         )
+
+
+@contextmanager
+def _quiet_model(what: str) -> Iterator[None]:
+    """No progress bars; what goes wrong is one line: that the model cannot be `what`."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    try:
+        yield
     except (OSError, ValueError, RuntimeError, AssertionError) as error:  # torch asserts that it has CUDA
-        raise CommandError(f"the model cannot be loaded: {' '.join(str(error).split())}") from error
+        raise CommandError(f"the model cannot be {what}: {' '.join(str(error).split())}") from error
 
 
 def _results(extract: Callable[[Iterator[str]], Iterable[dict]], releases: Iterable[Release]) -> Iterator[dict]:
