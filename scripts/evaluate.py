@@ -21,7 +21,7 @@ from pharmatriples.dataset import read_documents
 from pharmatriples.distances import measure
 from pharmatriples.evaluation import evaluate
 from pharmatriples.measured import keep, kept
-from pharmatriples.pipeline import annotate
+from pharmatriples.extraction import annotate
 from pharmatriples.prediction import complete
 from pharmatriples.report import write_report
 from rich.console import Console

@@ -20,7 +20,7 @@ from pharmatriples.bench_table import Row, columns, curve_markdown, markdown, su
 from pharmatriples.documents import write_jsonl
 from pharmatriples.evaluation import evaluate
 from pharmatriples.loading import load
-from pharmatriples.pipeline import annotate
+from pharmatriples.extraction import annotate
 from tiny import ROOT, SCHEMA, acme, tiny_encoder_dir
 
 CEILING = {"real": {"label": "two annotators", "f1": {"mentions": 97.0, "mentions/EVENT": 90.8}}}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from pharmatriples.heads import RivalHead, rivals
+from pharmatriples.heads import RivalHead
+from pharmatriples.pairs import rival_features, rivals
 from tiny import tiny_model, tiny_windower
 
 
@@ -17,15 +18,18 @@ def test_rivals_are_the_others_of_a_group() -> None:
 
 
 def test_no_pairs_have_no_rivals() -> None:
-    head = RivalHead(3)
-    assert head(np.zeros((0, 3), dtype=np.int64), torch.zeros(0)).shape == (0,)
+    triples = np.zeros((0, 3), dtype=np.int64)
+    features = rival_features(triples, np.zeros(0))
+    assert RivalHead(3)(torch.from_numpy(features).float(), torch.from_numpy(triples[:, 0])).shape == (0,)
 
 
 def test_a_rival_changes_the_score_of_a_pair_only_where_they_share_relation_and_entity() -> None:
     torch.manual_seed(0)
     head = RivalHead(2)
     triples = np.array([[0, 1, 2], [0, 1, 3], [1, 1, 3], [0, 4, 5]])
-    one, other = head(triples, torch.tensor([1.0, 0, 0, 0])), head(triples, torch.tensor([-1.0, 0, 0, 0]))
+    relations = torch.from_numpy(triples[:, 0])
+    logits = np.array([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]])
+    one, other = (head(torch.from_numpy(rival_features(triples, own)).float(), relations) for own in logits)
     assert (one != other).tolist() == [True, True, False, False]
 
 
@@ -45,6 +49,7 @@ def test_the_encoder_reads_the_shapes_of_words() -> None:
     model = tiny_model()
     windower = tiny_windower(model)
     batches = [windower.batch([windower.encode(text)], 64) for text in ("nmpa acme", "NMPA acme")]
-    assert torch.equal(batches[0]["windows"][0]["input_ids"], batches[1]["windows"][0]["input_ids"])
-    states = [model._encode(**batch["windows"][0]) for batch in batches]
+    assert np.array_equal(batches[0]["windows"][0]["input_ids"], batches[1]["windows"][0]["input_ids"])
+    windows = [{name: torch.from_numpy(array) for name, array in batch["windows"][0].items()} for batch in batches]
+    states = [model.encode(**window) for window in windows]
     assert not torch.equal(states[0][-2], states[1][-2])  # of the word after it

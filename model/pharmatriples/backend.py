@@ -38,7 +38,7 @@ from .documents import Document, read_jsonl, write_jsonl
 from .evaluation import evaluate
 from .labelstudio import missing_controls, read_export
 from .loading import load
-from .pipeline import annotate
+from .extraction import annotate
 from .preannotation import model_version, predictions
 from .schema import Schema
 from .splits import assign_splits

@@ -29,7 +29,7 @@ from .dataset import read_documents
 from .documents import Document
 from .evaluation import evaluate
 from .loading import load
-from .pipeline import annotate
+from .extraction import annotate
 from .runs import RECORD, Splits, is_current, read_splits
 from .schema import Schema
 from .stock import annotate as annotate_by_stock

@@ -42,6 +42,13 @@ class Spans:
         starts, ends = offsets[self.first, 0], offsets[self.last, 1]
         return [" ".join(text[a:b].casefold().split()) for a, b in zip(starts, ends, strict=True)]
 
+    def words(self) -> tuple[np.ndarray, np.ndarray]:
+        """The words of all mentions, one mention after the other, and for each the number of its mention."""
+        lengths = self.last + 1 - self.first
+        owners = np.repeat(np.arange(len(self)), lengths)
+        begins = self.first - (np.cumsum(lengths) - lengths)
+        return np.arange(len(owners)) + begins[owners], owners
+
     def select(self, keep: np.ndarray) -> Spans:
         """The mentions at the indices, or under the mask, `keep`."""
         return Spans(self.first[keep], self.last[keep], self.types[keep], self.scores[keep])
@@ -91,34 +98,45 @@ def decode_tags(log_probs: np.ndarray, lines: np.ndarray) -> Spans:
     Returns:
         The mentions; the score of one is the geometric mean of the probabilities of its tags.
     """
-    count, tags = log_probs.shape
+    count = len(log_probs)
     if count == 0:
         nothing = np.zeros(0, dtype=np.int64)
         return Spans(nothing, nothing, nothing, np.zeros(0))
-    # Only I-x is restricted: it follows B-x or I-x. So each step needs the best of all and of those two.
-    inside = np.arange(2, tags, 2)
-    score = log_probs[0].copy()
-    score[inside] = -np.inf
+    path = log_probs.argmax(axis=1)
     new_line = np.append(True, np.diff(lines) != 0)
-    back = np.zeros((count, tags), dtype=np.int64)
-    for i in range(1, count):
-        best = int(score.argmax())
-        previous = np.full(tags, best)
-        previous[inside] = np.where(score[inside - 1] >= score[inside], inside - 1, inside)
-        back[i] = previous
-        score = score[previous] + log_probs[i]
-        if new_line[i]:
-            score[inside] = -np.inf
-    path = np.zeros(count, dtype=np.int64)
-    path[-1] = score.argmax()
-    for i in range(count - 1, 0, -1):
-        path[i - 1] = back[i, path[i]]
+    # Where the best tag of each word by itself makes a legal line, that is the best sequence.
+    before = np.append(0, path[:-1])
+    starts = np.flatnonzero(new_line)
+    inside = (path > 0) & (path % 2 == 0)
+    illegal = inside & (new_line | ((before != path) & (before != path - 1)))
+    for line in np.unique(np.searchsorted(starts, np.flatnonzero(illegal), side="right") - 1):
+        part = slice(starts[line], starts[line + 1] if line + 1 < len(starts) else count)
+        path[part] = _viterbi(log_probs[part])
     first = np.flatnonzero(path % 2 == 1)
     outside = np.append(np.flatnonzero((path == 0) | (path % 2 == 1)), count)
     last = outside[np.searchsorted(outside, first, side="right")] - 1
     chosen = np.concatenate([[0.0], np.cumsum(log_probs[np.arange(count), path])])
     scores = np.exp((chosen[last + 1] - chosen[first]) / (last + 1 - first))
     return Spans(first, last, (path[first] - 1) // 2, scores)
+
+
+def _viterbi(log_probs: np.ndarray) -> np.ndarray:
+    """[N] the most probable legal tags of the words of one line."""
+    count, tags = log_probs.shape
+    # Only I-x is restricted: it follows B-x or I-x. So each step needs the best of all and of those two.
+    inside = np.arange(2, tags, 2)
+    score = log_probs[0].copy()
+    score[inside] = -np.inf
+    back = np.zeros((count, tags), dtype=np.int64)
+    for i in range(1, count):
+        back[i] = int(score.argmax())
+        back[i, inside] = np.where(score[inside - 1] >= score[inside], inside - 1, inside)
+        score = score[back[i]] + log_probs[i]
+    path = np.zeros(count, dtype=np.int64)
+    path[-1] = score.argmax()
+    for i in range(count - 1, 0, -1):
+        path[i - 1] = back[i, path[i]]
+    return path
 
 
 def consistent(

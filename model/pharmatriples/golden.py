@@ -166,7 +166,7 @@ def _check(extract: Any, golden: Mapping[str, Any]) -> Check:
     results = extract.model.extract([item["text"] for item in inputs], extract.tokenizer)
     largest = 0.0
     for number, (item, result) in enumerate(zip(inputs, results, strict=True)):
-        for place, then, now in _differences(item["result"], result, f"input {number}"):
+        for place, then, now in unequal(item["result"], result, f"input {number}"):
             if not place.endswith(".score") or not isinstance(then, float | int) or not isinstance(now, float | int):
                 drifts.append(f"results: {place} is {_short(now)}, was {_short(then)}")
                 break
@@ -178,16 +178,16 @@ def _check(extract: Any, golden: Mapping[str, Any]) -> Check:
     return Check(drifts, len(inputs), largest, changed)
 
 
-def _differences(was: Any, is_: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
-    """(place, then, now) of the leaves that are not equal, and of lists and dicts that cannot be compared."""
+def unequal(was: Any, is_: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
+    """(place, then, now) of the leaves of two results that are not equal, and of what cannot be compared leaf by leaf."""
     if isinstance(was, dict) and isinstance(is_, dict) and was.keys() == is_.keys():
         for key in was:
-            yield from _differences(was[key], is_[key], f"{place}.{key}")
+            yield from unequal(was[key], is_[key], f"{place}.{key}")
     elif isinstance(was, list) and isinstance(is_, list):
         if len(was) != len(is_):
             yield f"{place}.length", len(was), len(is_)
         for number, (then, now) in enumerate(zip(was, is_, strict=False)):
-            yield from _differences(then, now, f"{place}[{number}]")
+            yield from unequal(then, now, f"{place}[{number}]")
     elif was != is_:
         yield place, was, is_
 

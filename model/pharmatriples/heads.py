@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from .layout import GAPS
 from .windows import SHAPES, EncodedText
 
-_NO_RIVAL = -10.0  # the logit where there is none
-
 
 class WordStates(nn.Module):
     """Word states of whole documents, of the states of their pieces.
@@ -41,25 +39,28 @@ class WordStates(nn.Module):
         """[N, H] of all documents, of `pieces` [T, H]; the other arguments are those of `TriplesModel.forward`."""
         if not len(shapes):
             return pieces
-        words = _means(pieces, piece_words, len(shapes)) + self.shape_embedding(shapes) + self.gap_embedding(gaps)
         # Each document by itself, so that no state depends on what else is in the batch.
-        parts = [part for part in words.split([len(text) for text in texts]) if len(part)]
-        mixed = torch.cat([self.mixer(part.T.unsqueeze(0)).squeeze(0).T for part in parts])
-        states = self.norm(words + nn.functional.gelu(mixed))
-        numbers, count = _wordings(texts)
-        index = torch.from_numpy(numbers).to(states.device)
-        both = torch.cat([states, _means(states, index, count).index_select(0, index)], dim=1)
-        return self.recall_norm(states + nn.functional.gelu(self.recall(both)))
+        sizes = [len(text) for text in texts if len(text)]
+        parts = [part.split(sizes) for part in (means(pieces, piece_words, len(shapes)), shapes, gaps)]
+        states = torch.cat([self.mixed(*part) for part in zip(*parts, strict=True)])
+        own = [text.wordings for text in texts if len(text)]
+        first = np.cumsum([0, *(int(numbers.max()) + 1 for numbers in own)])
+        index = np.concatenate([low + numbers for low, numbers in zip(first[:-1], own, strict=True)])
+        same = torch.from_numpy(index).to(states.device)
+        return self.met(states, means(states, same, int(first[-1])).index_select(0, same))
+
+    def mixed(self, words: Tensor, shapes: Tensor, gaps: Tensor) -> Tensor:
+        """[N, H] of one document, each word mixed with its neighbours."""
+        words = words + self.shape_embedding(shapes) + self.gap_embedding(gaps)
+        mixed = self.mixer(words.T.unsqueeze(0)).squeeze(0).T
+        return self.norm(words + nn.functional.gelu(mixed))
+
+    def met(self, states: Tensor, alike: Tensor) -> Tensor:
+        """[N, H] of states and, for each, the mean [N, H] of the words that are worded alike."""
+        return self.recall_norm(states + nn.functional.gelu(self.recall(torch.cat([states, alike], dim=1))))
 
 
-def _wordings(texts: Sequence[EncodedText]) -> tuple[np.ndarray, int]:
-    """[N] a number for each wording of each document, and how many there are."""
-    numbers: dict[tuple[int, str], int] = {}
-    same = [numbers.setdefault((d, word), len(numbers)) for d, text in enumerate(texts) for word in text.folded]
-    return np.array(same, dtype=np.int64), len(numbers)
-
-
-def _means(values: Tensor, index: Tensor, count: int) -> Tensor:
+def means(values: Tensor, index: Tensor, count: int) -> Tensor:
     """[count, H] mean of the rows with each index; every index has at least one."""
     sums = values.new_zeros(count, values.shape[1]).index_add(0, index, values)
     return sums / torch.bincount(index, minlength=count).unsqueeze(1)
@@ -106,37 +107,9 @@ class RivalHead(nn.Module):
         self.features = nn.Linear(7, hidden)
         self.score = nn.Linear(hidden, 1)
 
-    def forward(self, triples: np.ndarray, logits: Tensor) -> Tensor:
-        """[Q] differences, of `triples` [Q, 3] and their `logits` [Q]; no gradient goes back through the logits."""
-        own = logits.detach().cpu().numpy()
-        columns = [own]
-        for side in (1, 2):
-            groups = triples[:, 0] * (triples[:, 1:].max(initial=0) + 1) + triples[:, side]
-            columns += rivals(groups, own)
-        features = torch.from_numpy(np.stack(columns, axis=1)).to(logits)
-        relation = self.relation(torch.from_numpy(triples[:, 0]).to(logits.device))
-        return self.score(nn.functional.gelu(self.features(features) + relation)).squeeze(-1)
-
-
-def rivals(groups: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How each of `logits` [Q] stands in its group, of which `groups` [Q] gives the number.
-
-    Returns:
-        [Q] best logit of the others, [Q] sum of their probabilities, [Q] logarithm of 1 + its rank.
-    """
-    order = np.lexsort((-logits, groups))
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    sizes = np.diff(np.append(starts, len(order)))
-    rank = np.arange(len(order)) - np.repeat(starts, sizes)
-    best = np.append(logits[order], _NO_RIVAL)
-    second = best[np.where(sizes > 1, starts + 1, len(order))]
-    probabilities = 1 / (1 + np.exp(-logits[order]))
-    sums = np.add.reduceat(probabilities, starts) if len(starts) else probabilities
-    found = np.empty((3, len(order)))
-    found[0, order] = np.where(rank == 0, np.repeat(second, sizes), np.repeat(best[starts], sizes))
-    found[1, order] = np.repeat(sums, sizes) - probabilities
-    found[2, order] = np.log1p(rank)
-    return found[0], found[1], found[2]
+    def forward(self, features: Tensor, relations: Tensor) -> Tensor:
+        """[Q] differences, of `pairs.rival_features` [Q, 7] and the relation index [Q] of each pair."""
+        return self.score(nn.functional.gelu(self.features(features) + self.relation(relations))).squeeze(-1)
 
 
 def running_sum(values: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ equally worded mentions, `E` entities, `P` pairs of mentions, `H` width of the e
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,15 +22,16 @@ from transformers.utils import logging
 from .confidence import RECORDS, Confidence
 from .configuration import REGISTERED_PACKAGE, TriplesConfig
 from .decoding import Spans, decode_tags, name_groups
-from .heads import PairHead, RivalHead, WordStates, running_sum, segment_logsumexp
-from .pairs import ALIAS_FEATURES, RELATION_FEATURES, alias_pairs, relation_pairs
-from .prediction import predict
+from .heads import PairHead, RivalHead, WordStates, means, running_sum, segment_logsumexp
+from .lanes import Lanes
+from .pairs import ALIAS_FEATURES, RELATION_FEATURES, alias_pairs, relation_pairs, rival_features
+from .prediction import BATCH_SIZE, PAIRS, Structure, doubles, log_softmax, predict
 from .results import result
 from .schema import Schema
 from .windows import SHAPES, EncodedText, Windower
 
-# Pairs that a head scores at once.
-PAIRS = 32_768
+# Most threads that predict beside each other: what is Python in it takes turns.
+LANES = 4
 
 
 @dataclass
@@ -65,24 +66,6 @@ class Targets:
     entities: np.ndarray
     attributes: dict[str, np.ndarray]
     relations: frozenset[tuple[int, int, int]]
-
-
-@dataclass(frozen=True)
-class Structure:
-    """Scores of the structure over one document's mentions.
-
-    Attributes:
-        vectors: [M, D] of the mentions.
-        attribute_logits: attribute -> [M, values].
-        alias_pairs: [Q, 2] groups; alias_logits: [Q].
-        groups: [M] group of each mention.
-    """
-
-    vectors: Tensor
-    attribute_logits: dict[str, Tensor]
-    groups: np.ndarray
-    alias_pairs: np.ndarray
-    alias_logits: Tensor
 
 
 class TriplesModel(PreTrainedModel):
@@ -124,21 +107,16 @@ class TriplesModel(PreTrainedModel):
         self.rivals = RivalHead(max(relations, 1))
         self.named = [type_ in self.schema.named_types for type_ in self.schema.entities]
         self.aliased = [type_ in self.schema.alias_types for type_ in self.schema.entities]
-        index = list(self.schema.entities).index
-        self.signatures = [
-            (relation, index(head), index(tail), name in self.schema.symmetric)
-            for relation, (name, signatures) in enumerate(self.schema.relations.items())
-            for head, tail in signatures
-        ]
+        self.signatures = self.schema.indexed_signatures
         self.post_init()
 
     def forward(
         self,
-        windows: list[dict[str, Tensor]],
-        piece_index: Tensor,
-        piece_words: Tensor,
-        shapes: Tensor,
-        gaps: Tensor,
+        windows: list[dict[str, np.ndarray]],
+        piece_index: np.ndarray,
+        piece_words: np.ndarray,
+        shapes: np.ndarray,
+        gaps: np.ndarray,
         texts: list[EncodedText],
         targets: list[Targets] | None = None,
     ) -> TriplesOutput:
@@ -152,18 +130,51 @@ class TriplesModel(PreTrainedModel):
             texts: the encoded texts, whose words follow each other in the tensors above.
             targets: gold structures, one a text.
         """
-        pieces = [self._encode(**batch) for batch in windows]
+        pieces = [self.encode(**{name: self._tensor(array) for name, array in batch.items()}) for batch in windows]
+        index, owners, *looks = map(self._tensor, (piece_index, piece_words, shapes, gaps))
         # The heads are small and sum over many words: they stay in fp32 where the encoder runs in bf16.
         with torch.autocast(self.device.type, enabled=False):
             read = [part.float() for part in pieces] or [
                 self.words.norm.weight.new_zeros(0, len(self.words.norm.weight))
             ]
-            states = self.words(torch.cat(read).index_select(0, piece_index), piece_words, shapes, gaps, texts)
+            states = self.words(torch.cat(read).index_select(0, index), owners, *looks, texts)
             logits = self.tagger(self.dropout(states))
             loss = None if targets is None else self._loss(states, logits, texts, targets)
         return TriplesOutput(loss=loss, tag_logits=logits, word_states=states)
 
-    def extract(self, texts: str | Iterable[str], tokenizer: Any, batch_size: int = 32) -> Any:
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def read(self, batch: dict[str, Any]) -> tuple[np.ndarray, Tensor]:
+        """[N, tags] log-probabilities and [N, H] states of the words of a batch that `Windower.batch` made."""
+        output = self(**batch)
+        return log_softmax(doubles(output.tag_logits)), output.word_states
+
+    @property
+    def token_budget(self) -> int:
+        """Padded pieces in one forward of the encoder when it predicts: what stays in a processor's cache is faster."""
+        return 512 if self.device.type == "cpu" else 16_384
+
+    @property
+    def lanes(self) -> Lanes:
+        """Threads that predict beside each other, on the processors that torch may use."""
+        if self.device.type != "cpu":
+            return Lanes()
+        threads = torch.get_num_threads()
+        count = min(threads, LANES)
+
+        def enter() -> None:
+            torch.set_num_threads(threads // count)
+            torch.get_num_threads()  # now the number is this thread's own
+
+        # What is set in a thread holds for it, and for all that begin later.
+        return Lanes(count, enter, lambda: torch.set_num_threads(threads))
+
+    def inference(self) -> AbstractContextManager[Any]:
+        """In this context, and in this thread, nothing is kept for gradients."""
+        return torch.no_grad()
+
+    def extract(self, texts: str | Iterable[str], tokenizer: Any, batch_size: int = BATCH_SIZE) -> Any:
         """What the pipeline gives for the same texts, to the last digit, where `AutoModel` loaded the model.
 
         Args:
@@ -186,7 +197,7 @@ class TriplesModel(PreTrainedModel):
                 module.float()
         return self
 
-    def _encode(self, input_ids: Tensor, attention_mask: Tensor, piece_shapes: Tensor) -> Tensor:
+    def encode(self, input_ids: Tensor, attention_mask: Tensor, piece_shapes: Tensor) -> Tensor:
         """[w * l, H] states of the pieces of a batch of windows, whose shapes the encoder reads with them."""
         embedded = self.encoder.get_input_embeddings()(input_ids)
         embedded = embedded + self.piece_shapes(piece_shapes).to(embedded.dtype)
@@ -199,19 +210,16 @@ class TriplesModel(PreTrainedModel):
             states: [N, H] states of its words.
             spans: its mentions.
         """
-        device = states.device
-        first, last = torch.from_numpy(spans.first).to(device), torch.from_numpy(spans.last).to(device)
-        sums = nn.functional.pad(running_sum(states), (0, 0, 1, 0))
-        mean = (sums.index_select(0, last + 1) - sums.index_select(0, first)).float() / (last + 1 - first).unsqueeze(1)
-        ends = [states.index_select(0, first), states.index_select(0, last), mean]
-        vectors = self.mention(self.dropout(torch.cat(ends, dim=1)))
-        vectors = nn.functional.gelu(vectors + self.type_embedding(torch.from_numpy(spans.types).to(device)))
+        first, last, types, words, owners = map(self._tensor, (spans.first, spans.last, spans.types, *spans.words()))
+        vectors = self.mention_vectors(
+            states.index_select(0, first),
+            states.index_select(0, last),
+            means(states.index_select(0, words), owners, len(spans)),
+            types,
+        )
         groups = name_groups(spans, spans.wordings(text.text, text.offsets), self.named)
         pairs, features = alias_pairs(spans, groups, text, self.aliased)
-        index = torch.from_numpy(groups).to(device)
-        count = int(groups.max(initial=-1)) + 1
-        grouped = vectors.new_zeros(count, vectors.shape[1]).index_add(0, index, vectors)
-        grouped = grouped / torch.bincount(index, minlength=count).unsqueeze(1).clamp(min=1)
+        grouped = means(vectors, self._tensor(groups), int(groups.max(initial=-1)) + 1)
         return Structure(
             vectors=vectors,
             attribute_logits={name: head(vectors) for name, head in self.attribute_heads.items()},
@@ -219,6 +227,11 @@ class TriplesModel(PreTrainedModel):
             alias_pairs=pairs,
             alias_logits=self._score(self.alias_head, grouped, pairs, features),
         )
+
+    def mention_vectors(self, first: Tensor, last: Tensor, mean: Tensor, types: Tensor) -> Tensor:
+        """[M, D], of the states [M, H] of the first and the last word of each, of their mean, and of the types [M]."""
+        vectors = self.mention(self.dropout(torch.cat([first, last, mean], dim=1)))
+        return nn.functional.gelu(vectors + self.type_embedding(types))
 
     def relation_logits(
         self, states: Tensor, vectors: Tensor, spans: Spans, entities: np.ndarray, text: EncodedText
@@ -236,7 +249,12 @@ class TriplesModel(PreTrainedModel):
             triples [Q, 3] of relation index, head entity and tail entity, and their logits [Q].
         """
         triples, alone = self._pair_logits(states, vectors, spans, entities, text)
-        return triples, alone + self.rivals(triples, alone)
+        return triples, alone + self._rival_logits(triples, alone)
+
+    def _rival_logits(self, triples: np.ndarray, alone: Tensor) -> Tensor:
+        """[Q] what the rivals of each pair change in its logit; no gradient goes back through the logits [Q]."""
+        features = torch.from_numpy(rival_features(triples, alone.detach().cpu().numpy())).to(alone)
+        return self.rivals(features, self._tensor(triples[:, 0]))
 
     def _pair_logits(
         self, states: Tensor, vectors: Tensor, spans: Spans, entities: np.ndarray, text: EncodedText
@@ -244,12 +262,11 @@ class TriplesModel(PreTrainedModel):
         """`relation_logits` with each pair by itself."""
         pairs, features, between = relation_pairs(spans, entities, text, self.signatures)
         context = nn.functional.pad(running_sum(self.context(states)), (0, 0, 1, 0))
-        low, high = torch.from_numpy(between).to(states.device).unbind(1)
+        low, high = self._tensor(between).unbind(1)
         scores = self._score(self.relation_head, vectors, pairs, features, (context, low, high))
         triples = np.stack([features[:, 0], entities[pairs[:, 0]], entities[pairs[:, 1]]], axis=1)
         triples, inverse = np.unique(triples, axis=0, return_inverse=True)
-        segments = torch.from_numpy(inverse.reshape(-1)).to(scores.device)
-        return triples, segment_logsumexp(scores, segments, len(triples))
+        return triples, segment_logsumexp(scores, self._tensor(inverse.reshape(-1)), len(triples))
 
     def _score(
         self,
@@ -264,7 +281,7 @@ class TriplesModel(PreTrainedModel):
         Args:
             between: running sums [N + 1, K] of the context and the words [P] where each pair's own begins and ends.
         """
-        index, values = torch.from_numpy(pairs).to(vectors.device), torch.from_numpy(features).to(vectors.device)
+        index, values = self._tensor(pairs), self._tensor(features)
         parts = []
         for at in range(0, max(len(index), 1), PAIRS):
             part = slice(at, at + PAIRS)
@@ -322,7 +339,7 @@ class TriplesModel(PreTrainedModel):
         if len(triples):
             true = np.fromiter((tuple(t) in target.relations for t in triples.tolist()), dtype=bool, count=len(triples))
             wanted = torch.from_numpy(true).to(device).float()
-            for scores in (alone, alone + self.rivals(triples, alone)):
+            for scores in (alone, alone + self._rival_logits(triples, alone)):
                 loss = loss + nn.functional.binary_cross_entropy_with_logits(scores, wanted)
         return loss
 

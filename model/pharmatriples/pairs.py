@@ -23,6 +23,8 @@ _FAR = 1024  # words to an entity that is no candidate, unless it is one of the 
 _NEAREST = 4
 _ROWS = 256  # mentions handled at once
 
+_NO_RIVAL = -10.0  # the logit where there is none
+
 # Number of values of each feature, after the entity type of an alias pair or the relation type.
 ALIAS_FEATURES = (_DISTANCES, 6, 2)
 RELATION_FEATURES = (2 * _DISTANCES, 2 * _SENTENCES, 4, 4, 4, _COUNTS, _COUNTS, _COUNTS, _COUNTS)
@@ -120,6 +122,40 @@ def relation_pairs(
     low = spans.last[joined].min(axis=1) + 1
     high = np.maximum(spans.first[joined].max(axis=1), low)
     return joined, np.concatenate(features).astype(np.int64), np.stack([low, high], axis=1)
+
+
+def rival_features(triples: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """[Q, 7] of each pair its logit, and how it stands among the pairs of its head and among those of its tail.
+
+    Args:
+        triples: [Q, 3] relation index, head entity and tail entity; logits: [Q].
+    """
+    columns = [logits]
+    for side in (1, 2):
+        groups = triples[:, 0] * (triples[:, 1:].max(initial=0) + 1) + triples[:, side]
+        columns += rivals(groups, logits)
+    return np.stack(columns, axis=1)
+
+
+def rivals(groups: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How each of `logits` [Q] stands in its group, of which `groups` [Q] gives the number.
+
+    Returns:
+        [Q] best logit of the others, [Q] sum of their probabilities, [Q] logarithm of 1 + its rank.
+    """
+    order = np.lexsort((-logits, groups))
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    sizes = np.diff(np.append(starts, len(order)))
+    rank = np.arange(len(order)) - np.repeat(starts, sizes)
+    best = np.append(logits[order], _NO_RIVAL)
+    second = best[np.where(sizes > 1, starts + 1, len(order))]
+    probabilities = 1 / (1 + np.exp(-np.clip(logits[order], -50, 50)))
+    sums = np.add.reduceat(probabilities, starts) if len(starts) else probabilities
+    found = np.empty((3, len(order)))
+    found[0, order] = np.where(rank == 0, np.repeat(second, sizes), np.repeat(best[starts], sizes))
+    found[1, order] = np.repeat(sums, sizes) - probabilities
+    found[2, order] = np.log1p(rank)
+    return found[0], found[1], found[2]
 
 
 def _nearest(spans: Spans, heads: np.ndarray, tails: np.ndarray, entities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

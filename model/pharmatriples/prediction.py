@@ -1,23 +1,29 @@
-"""The one way from texts to predicted documents: training-time evaluation and the pipeline both take it."""
+"""The one way from texts to predicted documents: training-time evaluation and the pipeline both take it.
+
+It knows the model as something that turns arrays into arrays: a `TriplesModel`, or its export to ONNX.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import tee
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from .confidence import Confidence
 from .decoding import Spans, assemble, cluster, consistent, decode_tags
 from .documents import Document, Relation
+from .lanes import in_order
 from .windows import EncodedText, Windower
 
-# Padded pieces in one forward of the encoder, and characters of the texts that are held at once.
-TOKEN_BUDGET = 2048
-TEXT_BUDGET = 100_000
+R = TypeVar("R")
+# Characters of the texts that one thread has at once, for each padded piece in one forward of the encoder.
+GROUP = 16
+BATCH_SIZE = 64
+# Pairs that a head scores at once.
+PAIRS = 32_768
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,12 @@ class Reading:
 
     Attributes:
         log_probs: [N, tags] of its words.
-        states: [N, H].
+        states: [N, H], an array of the model's own kind.
     """
 
     text: EncodedText
     log_probs: np.ndarray
-    states: torch.Tensor
+    states: Any
 
     def spans(self, model: Any) -> Spans:
         """The mentions."""
@@ -39,43 +45,70 @@ class Reading:
         return consistent(self.log_probs, self.text.lines, found, self.text.folded, model.named)
 
 
-@torch.no_grad()
-def readings(model: Any, windower: Windower, texts: Iterable[str], batch_size: int = 32) -> Iterator[Reading]:
+@dataclass(frozen=True)
+class Structure:
+    """Scores of the structure over one document's mentions, in arrays of the model's own kind.
+
+    Attributes:
+        vectors: [M, D] of the mentions.
+        attribute_logits: attribute -> [M, values].
+        alias_pairs: [Q, 2] groups; alias_logits: [Q].
+        groups: [M] group of each mention, equally worded names together.
+    """
+
+    vectors: Any
+    attribute_logits: dict[str, Any]
+    groups: np.ndarray
+    alias_pairs: np.ndarray
+    alias_logits: Any
+
+
+def readings(model: Any, windower: Windower, texts: Iterable[str], batch_size: int = BATCH_SIZE) -> Iterator[Reading]:
     """One reading a text, in order; see `predict` for the arguments."""
-    for chunk in _chunks(texts, batch_size):
-        batch = windower.batch([windower.encode(text) for text in chunk], TOKEN_BUDGET)
-        output = model(**{key: _to(value, model.device) for key, value in batch.items()})
-        log_probs = output.tag_logits.double().log_softmax(-1).cpu().numpy()
-        at = 0
-        for text in batch["texts"]:
-            part = slice(at, at := at + len(text))
-            yield Reading(text, log_probs[part], output.word_states[part])
+    return _each(model, windower, texts, batch_size, lambda _, reading: reading)
 
 
-@torch.no_grad()
 def predict(
     model: Any,
     windower: Windower,
     texts: Iterable[str],
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     thresholds: Mapping[str, float] | None = None,
 ) -> Iterator[Document]:
     """Predicted documents, one a text, in order; their ids are "0", "1", ...
 
     Args:
-        model: a `TriplesModel`, in eval mode.
+        model: a `TriplesModel`, in eval mode, or an `OnnxModel`.
         texts: read as they are needed, so that an endless stream is no trouble.
         batch_size: most texts that are read at once.
         thresholds: entity or relation type -> smallest probability kept; default: those of the model's configuration.
             Where a type is not named it is 0.5 for relations, and none for mentions.
     """
     thresholds = (model.config.thresholds or {}) if thresholds is None else thresholds
-    for number, reading in enumerate(readings(model, windower, texts, batch_size)):
-        spans = reading.spans(model)
-        yield _document(model, str(number), reading.text, reading.states, spans, thresholds)
+    return _each(
+        model, windower, texts, batch_size, lambda number, reading: _document(model, str(number), reading, thresholds)
+    )
 
 
-@torch.no_grad()
+def _each(
+    model: Any, windower: Windower, texts: Iterable[str], batch_size: int, finish: Callable[[int, Reading], R]
+) -> Iterator[R]:
+    """What `finish` makes of the number and the reading of each text, in order."""
+
+    def work(group: list[tuple[int, str]]) -> list[R]:
+        with model.inference():
+            batch = windower.batch([windower.encode(text) for _, text in group], model.token_budget)
+            log_probs, states = model.read(batch)
+            edges = np.cumsum([0, *map(len, batch["texts"])]).tolist()
+            return [
+                finish(number, Reading(text, log_probs[low:high], states[low:high]))
+                for (number, _), text, low, high in zip(group, batch["texts"], edges[:-1], edges[1:], strict=True)
+            ]
+
+    most = GROUP * model.token_budget
+    return in_order(work, enumerate(texts), lambda item: len(item[1]), model.lanes, ahead=batch_size, most=most)
+
+
 def complete(
     model: Any, windower: Windower, documents: Iterable[Document], thresholds: Mapping[str, float] | None = None
 ) -> Iterator[Document]:
@@ -101,9 +134,10 @@ def complete(
         spans = Spans(first, last, np.array([types.index(m.type) for m in mentions]), np.ones(len(mentions)))
         names = list(document.entities)
         entities = np.array([names.index(m.entity) for m in mentions])
-        structure = model.structure(reading.states, spans, text)
+        with model.inference():
+            structure = model.structure(reading.states, spans, text)
+            relations = _relations(model, text, reading.states, structure.vectors, spans, entities, thresholds)
         attributes = _attributes(model, structure.attribute_logits, spans, entities)
-        relations = _relations(model, text, reading.states, structure.vectors, spans, entities, thresholds)
         yield replace(
             document,
             mentions=tuple(replace(m, attributes=a) for m, a in zip(mentions, attributes, strict=True)),
@@ -111,31 +145,9 @@ def complete(
         )
 
 
-def _chunks(texts: Iterable[str], batch_size: int) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    size = 0
-    for text in texts:
-        if chunk and (len(chunk) == batch_size or size + len(text) > TEXT_BUDGET):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(text)
-        size += len(text)
-    if chunk:
-        yield chunk
-
-
-def _to(value: Any, device: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        return {key: _to(item, device) for key, item in value.items()}
-    return [_to(item, device) for item in value] if isinstance(value, list) else value
-
-
-def _document(
-    model: Any, id_: str, text: EncodedText, states: Any, spans: Spans, thresholds: Mapping[str, float]
-) -> Document:
-    """Decode what stands above the tags: attributes, entities, relations."""
+def _document(model: Any, id_: str, reading: Reading, thresholds: Mapping[str, float]) -> Document:
+    """Decode a reading: mentions, attributes, entities, relations."""
+    text, states, spans = reading.text, reading.states, reading.spans(model)
     schema = model.schema
     types = list(schema.entities)
     confidence = Confidence.from_dict(model.config.calibration)
@@ -147,7 +159,7 @@ def _document(
     if not len(spans):
         return Document(id=id_, text=text.text)
     structure = model.structure(states, spans, text)
-    probabilities = structure.alias_logits.sigmoid().cpu().numpy()
+    probabilities = _sigmoid(structure.alias_logits)
     groups = cluster(int(structure.groups.max()) + 1, structure.alias_pairs, probabilities)
     entities = groups[structure.groups]
     relations = _relations(model, text, states, structure.vectors, spans, entities, thresholds)
@@ -166,7 +178,7 @@ def _relations(
 ) -> list[tuple[str, int, int, float]]:
     """(relation type, head entity, tail entity, probability) of what is probable enough."""
     triples, logits = model.relation_logits(states, vectors, spans, entities, text)
-    scores = logits.double().sigmoid().cpu().numpy()
+    scores = _sigmoid(logits)
     confidence = Confidence.from_dict(model.config.calibration)
     relations = []
     for r, name in enumerate(model.schema.relations):
@@ -184,7 +196,7 @@ def _attributes(model: Any, logits: Mapping[str, Any], spans: Spans, entities: n
     for t, type_ in enumerate(model.schema.entities):
         mine = np.flatnonzero(spans.types == t)
         for name, values in model.schema.attributes.get(type_, {}).items() if len(mine) else ():
-            log_probs = logits[name].float().log_softmax(-1).cpu().numpy()[mine]
+            log_probs = log_softmax(doubles(logits[name])[mine])
             _, owner = np.unique(entities[mine], return_inverse=True)
             sums = np.zeros((int(owner.max()) + 1, log_probs.shape[1]))
             np.add.at(sums, owner, log_probs)
@@ -192,3 +204,18 @@ def _attributes(model: Any, logits: Mapping[str, Any], spans: Spans, entities: n
             for m, best in zip(mine, sums.argmax(axis=1)[owner], strict=True):
                 result[m][name] = labels[best]
     return result
+
+
+def doubles(values: Any) -> np.ndarray:
+    """An array of numpy, in double precision, of an array of numpy or a tensor on any device."""
+    return np.asarray(values if isinstance(values, np.ndarray) else values.cpu().numpy(), dtype=np.float64)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _sigmoid(logits: Any) -> np.ndarray:
+    return 1 / (1 + np.exp(-doubles(logits)))

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from transformers.models.auto.modeling_auto import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES as TEXT_ENCODERS
 
 from .measured import WEIGHTS
 
@@ -52,9 +51,12 @@ def check_folder(folder: Path, model_type: str) -> dict[str, tuple[int, ...]]:
     Raises:
         ModelError: a file is missing, cut short or none of ours, or its content asks for what is never done.
     """
+    # Of the registers of transformers; slow to import.
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES as TEXT_ENCODERS
+
     _complete(folder)
     shapes = weight_shapes(folder / WEIGHTS)
-    config = _object(folder / CONFIG, LARGEST_CONFIG)
+    config = json_object(folder / CONFIG, LARGEST_CONFIG)
     found = config.get("model_type")
     if found != model_type:
         raise ModelError(f"{CONFIG} is of a model of type {found!r:.60}, not {model_type!r}")
@@ -70,9 +72,9 @@ def check_folder(folder: Path, model_type: str) -> dict[str, tuple[int, ...]]:
         raise ModelError(f"{CONFIG}: window {config['window']} is longer than the encoder's {positions} positions")
     for key, value in _items(config):
         _check(f"{CONFIG}: {key}", key, value, len(shapes))
-    _object(folder / TOKENIZER, LARGEST_TOKENIZER)
+    json_object(folder / TOKENIZER, LARGEST_TOKENIZER)
     if (folder / TOKENIZER_CONFIG).exists():
-        for key, value in _items(_object(folder / TOKENIZER_CONFIG, LARGEST_CONFIG)):
+        for key, value in _items(json_object(folder / TOKENIZER_CONFIG, LARGEST_CONFIG)):
             _check_tokenizer(f"{TOKENIZER_CONFIG}: {key}", key, value)
     return shapes
 
@@ -122,8 +124,12 @@ def _complete(folder: Path) -> None:
     raise ModelError(f"no trained model, {what}")
 
 
-def _object(path: Path, largest: int) -> dict[str, Any]:
-    """The JSON object in a file."""
+def json_object(path: Path, largest: int) -> dict[str, Any]:
+    """The JSON object in a file of at most `largest` bytes.
+
+    Raises:
+        ModelError: there is none.
+    """
     if (size := path.stat().st_size) > largest:
         raise ModelError(f"{path.name} has {size:,} bytes; more than {largest:,} are not read")
     try:

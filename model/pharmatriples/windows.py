@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
-import torch
+from tokenizers import Tokenizer
 
 from .documents import word_spans
 from .layout import line_spans, word_layout
@@ -67,7 +67,14 @@ class EncodedText:
     @cached_property
     def folded(self) -> list[str]:
         """[N] the words, case folded."""
-        return [self.text[start:end].casefold() for start, end in self.offsets]
+        return [self.text[start:end].casefold() for start, end in self.offsets.tolist()]
+
+    @cached_property
+    def wordings(self) -> np.ndarray:
+        """[N] a number for each word; those that are worded alike, but for their case, have the same."""
+        numbers: dict[str, int] = {}
+        same = [numbers.setdefault(word, len(numbers)) for word in self.folded]
+        return np.array(same, dtype=np.int64)
 
     def words(self, start: int, end: int) -> tuple[int, int]:
         """First and last word, both inclusive, that a stretch of the text touches; a near one where it touches none."""
@@ -79,7 +86,8 @@ class Windower:
     """Cuts texts into windows for one tokenizer.
 
     Args:
-        tokenizer: a fast tokenizer of transformers.
+        tokenizer: a fast tokenizer of transformers, or anything else with its `backend_tokenizer`, `sep_token_id` and
+            `pad_token_id`.
         window: pieces in a window, special tokens included.
         stride: pieces that neighbouring windows share.
     """
@@ -90,10 +98,19 @@ class Windower:
         self.stride = stride
 
     @cached_property
+    def _cutter(self) -> Tokenizer:
+        """A copy of the tokenizer's core: it shares no state, so that several threads can use it."""
+        cutter = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
+        cutter.no_padding()
+        cutter.no_truncation()
+        cutter.encode_special_tokens = True  # `[SEP]` in a text is a text
+        return cutter
+
+    @cached_property
     def _special(self) -> tuple[list[int], list[int]]:
         """Ids of the special tokens before and after the pieces of a window."""
-        bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
-        whole = self.tokenizer("a")["input_ids"]
+        bare = self._cutter.encode("a", add_special_tokens=False).ids
+        whole = self._cutter.encode("a").ids
         for before in range(len(whole) - len(bare) + 1):
             if whole[before : before + len(bare)] == bare:
                 return whole[:before], whole[before + len(bare) :]
@@ -110,7 +127,7 @@ class Windower:
         piece_words = np.full(len(pieces), -1, dtype=np.int64)
         piece_words[real] = words
         offsets = offsets[kept]
-        shapes = np.fromiter((_shape(text[a:b]) for a, b in offsets), dtype=np.int64, count=len(offsets))
+        shapes = np.fromiter((_shape(text[a:b]) for a, b in offsets.tolist()), dtype=np.int64, count=len(offsets))
         word_lines = np.searchsorted([start for start, _ in lines], offsets[:, 0], side="right") - 1
         gaps, sentences = word_layout(text, offsets, word_lines)
         windows = self._cut(len(pieces))
@@ -126,23 +143,15 @@ class Windower:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
         clean = _SURROGATE.sub("\ufffd", text)
         stretches = [stretch for start, end in lines for stretch in _stretches(clean, start, end)]
-        encoded = self.tokenizer(
-            [clean[start:end] for start, end in stretches],
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            split_special_tokens=True,
-            verbose=False,
-        )
+        encoded = self._cutter.encode_batch([clean[start:end] for start, end in stretches], add_special_tokens=False)
         line_starts = {start for start, _ in lines}
         ids: list[int] = []
         starts: list[int] = []
-        for (base, _), own, offsets in zip(stretches, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        for (base, _), cut in zip(stretches, encoded, strict=True):
             if ids and base in line_starts:
                 ids.append(self.tokenizer.sep_token_id)
                 starts.append(-1)
-            for id_, (start, stop) in zip(own, offsets, strict=True):
+            for id_, (start, stop) in zip(cut.ids, cut.offsets, strict=True):
                 # Some tokenizers count the blank before a word into its first piece.
                 while start < stop and clean[base + start].isspace():
                     start += 1
@@ -168,7 +177,7 @@ class Windower:
         )
 
     def batch(self, encoded: Sequence[EncodedText], budget: int) -> dict[str, Any]:
-        """Tensors for the model's `forward`.
+        """Arrays for the model's `forward`.
 
         Windows of all texts are sorted by length and put together up to `budget` padded pieces, so that little is
         padded; `piece_index` restores the order of the texts.
@@ -211,21 +220,21 @@ class Windower:
                 look[row, len(before) : len(before) + length] = np.where(words >= 0, 1 + encoded[d].shapes[words], 0)
                 core = np.arange(window.core_start, window.core_end)
                 piece_index[piece_base[d] + core] = flat + row * width + len(before) + core - window.start
-            arrays = {"input_ids": ids, "attention_mask": mask, "piece_shapes": look}
-            windows.append({name: torch.from_numpy(array) for name, array in arrays.items()})
+            windows.append({"input_ids": ids, "attention_mask": mask, "piece_shapes": look})
             flat += ids.size
         own = np.concatenate([e.piece_words for e in encoded] or [piece_index])
         piece_words = own + np.repeat(word_base[:-1], np.diff(piece_base))
         return {
             "windows": windows,
-            "piece_index": torch.from_numpy(piece_index[own >= 0]),
-            "piece_words": torch.from_numpy(piece_words[own >= 0]),
-            "shapes": torch.from_numpy(np.concatenate([e.shapes for e in encoded] or [piece_index])),
-            "gaps": torch.from_numpy(np.concatenate([e.gaps for e in encoded] or [piece_index])),
+            "piece_index": piece_index[own >= 0],
+            "piece_words": piece_words[own >= 0],
+            "shapes": np.concatenate([e.shapes for e in encoded] or [piece_index]),
+            "gaps": np.concatenate([e.gaps for e in encoded] or [piece_index]),
             "texts": list(encoded),
         }
 
 
+@lru_cache(maxsize=2**16)
 def _shape(word: str) -> int:
     if not word[0].isalnum():
         return SHAPES.index("sign")

@@ -1,0 +1,171 @@
+"""Export of a model to ONNX: graphs of the encoder and of each head, and the check that they give the same."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .golden import unequal, versions
+from .measured import weights_sha256
+from .modeling import TriplesModel
+from .onnx_model import ENCODERS, EXPORT, FOLDER
+from .pairs import ALIAS_FEATURES, RELATION_FEATURES
+
+# Scores have four digits, so that equal ones may differ by one in the last.
+TOLERANCE = 1.5e-4
+_OPSET = 17
+
+
+class ExportError(ValueError):
+    """An export that is not what it should be; the message says how."""
+
+
+class _Words(nn.Module):
+    def __init__(self, model: TriplesModel):
+        super().__init__()
+        self.words = model.words
+
+    def forward(self, words: Tensor, shapes: Tensor, gaps: Tensor) -> Tensor:
+        return self.words.mixed(words, shapes, gaps)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, model: TriplesModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, piece_shapes: Tensor) -> Tensor:
+        return self.model.encode(input_ids, attention_mask, piece_shapes)
+
+
+class _Tags(nn.Module):
+    def __init__(self, model: TriplesModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, states: Tensor, alike: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        states = self.model.words.met(states, alike)
+        return states, self.model.tagger(states), self.model.context(states)
+
+
+class _Mentions(nn.Module):
+    def __init__(self, model: TriplesModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, first: Tensor, last: Tensor, mean: Tensor, types: Tensor) -> tuple[Tensor, ...]:
+        vectors = self.model.mention_vectors(first, last, mean, types)
+        return vectors, *(head(vectors) for head in self.model.attribute_heads.values())
+
+
+def graphs(model: TriplesModel) -> Iterator[tuple[str, nn.Module, dict[str, Tensor]]]:
+    """Name, module and an example of the inputs by name, of each graph; the first axis of each input is free."""
+    width, size = model.config.encoder_config.hidden_size, model.config.mention_size
+    few = torch.arange(3)
+    vectors = torch.randn(3, size)
+    ids = torch.ones(2, 8, dtype=torch.long)
+    yield "encoder", _Encoder(model), {"input_ids": ids, "attention_mask": ids, "piece_shapes": ids}
+    yield "words", _Words(model), {"words": torch.randn(3, width), "shapes": few, "gaps": few}
+    yield "tags", _Tags(model), {"states": torch.randn(3, width), "alike": torch.randn(3, width)}
+    states = {name: torch.randn(3, width) for name in ("first", "last", "mean")}
+    yield "mentions", _Mentions(model), {**states, "types": torch.zeros(3, dtype=torch.long)}
+    for name, head, features in (
+        ("aliases", model.alias_head, ALIAS_FEATURES),
+        ("relations", model.relation_head, RELATION_FEATURES),
+    ):
+        inputs = {"vectors": vectors, "head": few, "tail": few}
+        inputs["features"] = torch.zeros(3, 1 + len(features), dtype=torch.long)
+        if name == "relations":
+            inputs["between"] = torch.randn(3, model.config.pair_size)
+        yield name, head, inputs
+    yield "rivals", model.rivals, {"features": torch.randn(3, 7), "relations": torch.zeros(3, dtype=torch.long)}
+
+
+def export(model: TriplesModel, tokenizer: Any, run: Path) -> Path:
+    """Write the graphs of a model, in eval mode and fp32, into its folder `run`; those that were there go.
+
+    Returns:
+        the folder of the graphs.
+    """
+    attention = model.encoder.config._attn_implementation
+    with TemporaryDirectory(dir=run, prefix=f".{FOLDER}.") as draft:
+        model.set_attn_implementation("eager")  # plain matmul and softmax, which onnxruntime fuses by itself
+        try:
+            for name, module, inputs in graphs(model):
+                _export(module.eval(), inputs, Path(draft) / f"{name}.onnx", name == "encoder")
+        finally:
+            model.set_attn_implementation(attention)
+        about = {
+            "weights_sha256": weights_sha256(run),
+            "attributes": list(model.attribute_heads),
+            "sep_token_id": tokenizer.sep_token_id,
+            "pad_token_id": tokenizer.pad_token_id or 0,
+            "versions": versions(),
+        }
+        _write(Path(draft) / EXPORT, about)
+        folder = run / FOLDER
+        if folder.exists():
+            for path in folder.iterdir():
+                path.unlink()
+            folder.rmdir()
+        Path(draft).rename(folder)
+        Path(draft).mkdir()  # the context takes it away
+    folder.chmod(0o755)
+    return folder
+
+
+def quantize(folder: Path) -> None:
+    """Add an encoder with int8 weights to the graphs in `folder`."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantize_dynamic(
+            folder / ENCODERS["float32"], folder / ENCODERS["int8"], weight_type=QuantType.QInt8, per_channel=True
+        )
+
+
+def note(folder: Path, **figures: Any) -> None:
+    """Keep what was measured of the graphs in `folder`."""
+    _write(folder / EXPORT, {**json.loads((folder / EXPORT).read_text(encoding="utf-8")), **figures})
+
+
+def compare(torch_results: Sequence[Mapping[str, Any]], onnx_results: Sequence[Mapping[str, Any]]) -> float:
+    """The largest difference of a score between the results of the same texts.
+
+    Raises:
+        ExportError: something else differs, or a score by more than TOLERANCE.
+    """
+    largest = 0.0
+    for number, (one, other) in enumerate(zip(torch_results, onnx_results, strict=True)):
+        for place, was, now in unequal(one, other, f"text {number}"):
+            if not place.endswith(".score") or abs(now - was) > TOLERANCE:
+                raise ExportError(f"the export gives something else than the model: {place} is {now!r}, was {was!r}")
+            largest = max(largest, abs(now - was))
+    return largest
+
+
+def _export(module: nn.Module, inputs: dict[str, Tensor], path: Path, windows: bool) -> None:
+    axes = {name: {0: "windows", 1: "length"} if windows else {0: name} for name in inputs}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # that tracing is the old way; the new one cannot free these axes
+        torch.onnx.export(
+            module,
+            tuple(inputs.values()),
+            str(path),
+            dynamo=False,
+            input_names=list(inputs),
+            dynamic_axes=axes,
+            opset_version=_OPSET,
+        )
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
