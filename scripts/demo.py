@@ -8,6 +8,8 @@ from pathlib import Path
 from pharmatriples import load
 from pharmatriples.arguments import load_config
 from pharmatriples.cli import write_results, writing
+from pharmatriples.onnx_export import export
+from pharmatriples.onnx_model import exported
 from pharmatriples.runs import is_current
 from pharmatriples.training import train
 
@@ -23,6 +25,8 @@ def main() -> int:
         else:
             print("Training the demo model; it is trained once, and a stopped training goes on where it was")
             train(config, resume=True, overwrite=True)
+        if not exported(folder):
+            export(folder)  # with it the command starts in a second
         extract = load(folder)
         seeds = sorted((ROOT / "seeds").glob("*.txt"))
         texts = [path.read_bytes().decode("utf-8") for path in seeds]

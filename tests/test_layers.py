@@ -11,18 +11,19 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "model" / "pharmatriples"
 
 LAYERS = (
-    {"schema", "dates", "frames", "registration", "blocks"},
+    {"schema", "dates", "frames", "registration", "blocks", "lanes", "precision"},
     {"documents"},
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
     | {"database_ids", "pubtator", "bioc", "splits", "layout"},
     {"windows", "configuration", "confidence", "decoding", "studio", "arguments", "records"} | {"golden", "measured"},
     {"dataset", "pairs", "heads", "prediction", "results", "scaling"},
-    {"modeling", "runs"},
+    {"modeling", "runs", "extraction"},
     {"features", "evaluation", "page", "tables", "ranking", "safety"},
-    {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "hub_card"},
+    {"checkpoint", "onnx_model"}
+    | {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "hub_card"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
     {"loading"},
-    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component"}
+    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component", "onnx_export"}
     | {"bundle", "hub"},
     {"report"},
     {"__init__", "__main__"},

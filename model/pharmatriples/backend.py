@@ -36,9 +36,9 @@ from .arguments import TrainingConfig, load_config
 from .dataset import read_documents
 from .documents import Document, read_jsonl, write_jsonl
 from .evaluation import evaluate
+from .extraction import annotate
 from .labelstudio import missing_controls, read_export
 from .loading import load
-from .extraction import annotate
 from .preannotation import model_version, predictions
 from .schema import Schema
 from .splits import assign_splits

@@ -28,8 +28,8 @@ from .bench_table import Row, figures, summarize
 from .dataset import read_documents
 from .documents import Document
 from .evaluation import evaluate
-from .loading import load
 from .extraction import annotate
+from .loading import load
 from .runs import RECORD, Splits, is_current, read_splits
 from .schema import Schema
 from .stock import annotate as annotate_by_stock

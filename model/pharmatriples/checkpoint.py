@@ -77,4 +77,3 @@ def checked_device(device: Any) -> Any:
             f"device must be cpu, or a GPU that is there such as cuda:0, found {device!r}: {str(error).splitlines()[0]}"
         ) from error
     return wanted
-

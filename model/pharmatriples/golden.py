@@ -179,7 +179,7 @@ def _check(extract: Any, golden: Mapping[str, Any]) -> Check:
 
 
 def unequal(was: Any, is_: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
-    """(place, then, now) of the leaves of two results that are not equal, and of what cannot be compared leaf by leaf."""
+    """(place, then, now) of the leaves of two results that are not equal, and of what cannot be compared by leaves."""
     if isinstance(was, dict) and isinstance(is_, dict) and was.keys() == is_.keys():
         for key in was:
             yield from unequal(was[key], is_[key], f"{place}.{key}")

@@ -77,7 +77,7 @@ def in_order(
             groups = list(_groups(chunk, size, most))
             if pool is None and lanes.count > 1 and len(groups) > 1:
                 pool = lanes.open()
-            tasks = [partial(_done, work, chunk, group) for group in groups]
+            tasks: list[Callable[[], list[tuple[int, R]]]] = [partial(_done, work, chunk, group) for group in groups]
             if chunk:
                 waiting.append([pool.submit(task).result for task in tasks] if pool else tasks)
             if not waiting:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .extraction import Extractor
 from .prediction import BATCH_SIZE
 from .safety import PATTERNS, ModelError
-
-if TYPE_CHECKING:
-    from .pipeline import TriplesPipeline
 
 BACKENDS = ("torch", "onnx")
 
@@ -30,7 +27,7 @@ def load(
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
-) -> Any:
+) -> Extractor:
     """The pipeline of a trained model.
 
     Nothing but JSON and safetensors (with onnx: JSON and graphs) is read of the model, and no code of it is run.
@@ -73,7 +70,7 @@ def load(
     return extract
 
 
-def _load_torch(name: str, dtype: Any, hub: Mapping[str, Any], options: Mapping[str, Any]) -> TriplesPipeline:
+def _load_torch(name: str, dtype: Any, hub: Mapping[str, Any], options: Mapping[str, Any]) -> Extractor:
     from .checkpoint import load_model
     from .pipeline import TriplesPipeline
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .golden import unequal, versions
+from .golden import INPUTS, unequal, versions
+from .loading import load
 from .measured import weights_sha256
 from .modeling import TriplesModel
 from .onnx_model import ENCODERS, EXPORT, FOLDER
@@ -88,18 +90,41 @@ def graphs(model: TriplesModel) -> Iterator[tuple[str, nn.Module, dict[str, Tens
     yield "rivals", model.rivals, {"features": torch.randn(3, 7), "relations": torch.zeros(3, dtype=torch.long)}
 
 
-def export(model: TriplesModel, tokenizer: Any, run: Path) -> Path:
-    """Write the graphs of a model, in eval mode and fp32, into its folder `run`; those that were there go.
+def export(run: str | Path, texts: Sequence[str] = INPUTS) -> float:
+    """Write the graphs of a trained model into its folder `run`, in place of any that are there, and compare both.
+
+    Args:
+        texts: on which they are compared.
 
     Returns:
-        the folder of the graphs.
+        the largest difference of a score.
+
+    Raises:
+        ExportError: the export gives something else than the model; there is none, then.
+        ValueError: the model cannot be loaded.
     """
-    attention = model.encoder.config._attn_implementation
-    with TemporaryDirectory(dir=run, prefix=f".{FOLDER}.") as draft:
+    run = Path(run)
+    extract: Any = load(run, device="cpu", dtype="float32")
+    folder = _write_graphs(extract.model, extract.tokenizer, run)
+    try:
+        largest = compare(extract(list(texts)), load(run, backend="onnx")(list(texts)))
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    note(run, checked={"texts": len(texts), "largest_difference_of_a_score": round(largest, 6)})
+    return largest
+
+
+def _write_graphs(model: TriplesModel, tokenizer: Any, run: Path) -> Path:
+    """The folder of the graphs, which appears when it is whole."""
+    folder, attention = run / FOLDER, model.encoder.config._attn_implementation
+    with TemporaryDirectory(dir=run, prefix=f".{FOLDER}.") as parent:
+        draft = Path(parent) / FOLDER
+        draft.mkdir()
         model.set_attn_implementation("eager")  # plain matmul and softmax, which onnxruntime fuses by itself
         try:
             for name, module, inputs in graphs(model):
-                _export(module.eval(), inputs, Path(draft) / f"{name}.onnx", name == "encoder")
+                _export(module.eval(), inputs, draft / f"{name}.onnx", name == "encoder")
         finally:
             model.set_attn_implementation(attention)
         about = {
@@ -109,32 +134,30 @@ def export(model: TriplesModel, tokenizer: Any, run: Path) -> Path:
             "pad_token_id": tokenizer.pad_token_id or 0,
             "versions": versions(),
         }
-        _write(Path(draft) / EXPORT, about)
-        folder = run / FOLDER
+        _write(draft / EXPORT, about)
         if folder.exists():
-            for path in folder.iterdir():
-                path.unlink()
-            folder.rmdir()
-        Path(draft).rename(folder)
-        Path(draft).mkdir()  # the context takes it away
-    folder.chmod(0o755)
-    return folder
+            shutil.rmtree(folder)
+        return draft.rename(folder)
 
 
-def quantize(folder: Path) -> None:
-    """Add an encoder with int8 weights to the graphs in `folder`."""
+def quantize(run: str | Path) -> Path:
+    """Add an encoder with int8 weights to the export in a model's folder; returns its file.
+
+    Raises:
+        ImportError: package onnx is not installed.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        quantize_dynamic(
-            folder / ENCODERS["float32"], folder / ENCODERS["int8"], weight_type=QuantType.QInt8, per_channel=True
-        )
+    folder = Path(run) / FOLDER
+    path = folder / ENCODERS["int8"]
+    quantize_dynamic(folder / ENCODERS["float32"], path, weight_type=QuantType.QInt8, per_channel=True)
+    return path
 
 
-def note(folder: Path, **figures: Any) -> None:
-    """Keep what was measured of the graphs in `folder`."""
-    _write(folder / EXPORT, {**json.loads((folder / EXPORT).read_text(encoding="utf-8")), **figures})
+def note(run: str | Path, **figures: Any) -> None:
+    """Keep what was measured of the export in a model's folder."""
+    path = Path(run) / FOLDER / EXPORT
+    _write(path, {**json.loads(path.read_text(encoding="utf-8")), **figures})
 
 
 def compare(torch_results: Sequence[Mapping[str, Any]], onnx_results: Sequence[Mapping[str, Any]]) -> float:

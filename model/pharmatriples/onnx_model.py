@@ -190,7 +190,7 @@ def load_onnx(folder: Path, precision: str) -> tuple[OnnxModel, ExportedTokenize
         raise ModelError(f"no ONNX export of these weights; {HINT} {folder}")
     if precision not in ENCODERS:
         raise ModelError(f"with onnx, dtype must be auto, {', '.join(ENCODERS)}, found {precision!r:.60}")
-    if precision == "int8" and "int8" not in export:
+    if precision == "int8" and not export.get("int8"):
         raise ModelError(f"its export has no int8 encoder; {HINT} {folder} --int8 DATA")
     model = OnnxModel(folder, export, precision)
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))

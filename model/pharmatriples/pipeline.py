@@ -18,7 +18,7 @@ from .results import result
 TASK = "pharmatriples"
 
 
-class TriplesPipeline(Extractor, Pipeline):
+class TriplesPipeline(Extractor, Pipeline):  # type: ignore[misc]
     """An `Extractor` that transformers knows as a pipeline.
 
     Args:
