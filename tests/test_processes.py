@@ -7,35 +7,63 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 from pharmatriples import load
 from pharmatriples.arguments import TrainingConfig, TrainingError, load_config
 from pharmatriples.dataset import read_documents
 from pharmatriples.documents import Document, write_jsonl
+from pharmatriples.modeling import TriplesModel
 from pharmatriples.runs import read_splits
-from pharmatriples.training import make_trainer, train
+from pharmatriples.training import evaluate_model, make_trainer, train
 from safetensors.torch import load_file
-from tiny import ROOT, SCHEMA, tiny_encoder_dir
+from tiny import ROOT, SCHEMA, tiny_encoder_dir, tiny_model_dir, tiny_windower
 
 STEPS = 4  # in a pass over seven documents, two a step
+FSDP = shlex.split(
+    "--use_fsdp --fsdp_version 2 --fsdp_transformer_layer_cls_to_wrap BertLayer --fsdp_cpu_ram_efficient_loading false "
+    "--fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP --fsdp_state_dict_type FULL_STATE_DICT"
+)
 
 
 def run(path: str, folder: str) -> None:
-    """Train by a configuration, then once more from the middle; the losses of all steps are kept."""
+    """Train by a configuration, then once more from the middle; kept are the losses of all steps, and some scores."""
     config = load_config(path)
+    schema, documents = read_splits(config)
     for name, checkpoint in (("whole", None), ("resumed", f"{folder}/whole/checkpoint-{STEPS}")):
         own = Path(folder) / name
-        trainer = make_trainer(config, *read_splits(config), own, logging_steps=1, save_total_limit=None)
+        trainer = make_trainer(config, schema, documents, own, logging_steps=1, save_total_limit=None)
         trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.save_model(str(own))
+        model = trainer.whole()
         if trainer.is_world_process_zero():
+            model.save_pretrained(own)
             (own / "log.json").write_text(json.dumps(trainer.state.log_history))
+    marking = TriplesModel.from_pretrained(Path(config.encoder).parent / "marking")
+    scores = evaluate_model(marking, tiny_windower(marking), documents["train"])
+    if trainer.is_world_process_zero():
+        (Path(folder) / "scores.json").write_text(json.dumps(scores.to_dict()))
+
+
+def take_the_cpu_for_an_accelerator() -> None:
+    """Have accelerate share a model out, which it does among accelerators only, among processes on the CPU."""
+    make = PartialState.__init__
+
+    def made(self: PartialState, *arguments: Any, **keywords: Any) -> None:
+        make(self, *arguments, **keywords)
+        if self.distributed_type == DistributedType.MULTI_CPU:
+            PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+    PartialState.__init__ = made  # type: ignore[method-assign]
 
 
 def steps(folder: Path) -> np.ndarray:
@@ -44,11 +72,11 @@ def steps(folder: Path) -> np.ndarray:
     return np.array([(entry["loss"], entry["grad_norm"]) for entry in log if "loss" in entry])
 
 
-def launch(*arguments: object) -> subprocess.CompletedProcess[str]:
+def launch(*arguments: object, way: Sequence[str] = ("--multi_gpu",)) -> subprocess.CompletedProcess[str]:
     """Two processes; `--cpu` would start one, and without a GPU `--multi_gpu` starts two on the CPU."""
-    options = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"]
+    options = ["--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"]
     options += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-    command = [sys.executable, "-m", "accelerate.commands.launch", *options, *map(str, arguments)]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *way, *options, *map(str, arguments)]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
@@ -59,6 +87,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrainingConfig:
     """Of a tiny encoder on seven releases, one of which gives the heads of pairs nothing to learn."""
     folder = tmp_path_factory.mktemp("processes")
     tiny_encoder_dir(folder / "encoder")
+    tiny_model_dir(folder / "marking")
     short = [d for d in read_documents(ROOT / "data" / "releases.json", SCHEMA) if len(d.text) < 1200]
     chosen = [d for d in short if d.split == "train"][:6] + [d for d in short if d.split == "validation"][:3]
     write_jsonl([*chosen, Document("bare", "The weather was fine.", split="train")], folder / "data.jsonl")
@@ -82,17 +111,31 @@ def written(config: TrainingConfig, path: Path) -> Path:
     return path
 
 
-def test_two_processes_learn_as_one_does_step_by_step(config: TrainingConfig, tmp_path: Path) -> None:
-    path = written(replace(config, varied=0.0, head_dropout=0.0), tmp_path / "config.yaml")
-    run(str(path), str(tmp_path / "one"))
-    launch(__file__, path, tmp_path / "two")
-    one, two = (steps(tmp_path / name / "whole") for name in ("one", "two"))
-    assert len(one) == 2 * STEPS
-    np.testing.assert_allclose(two, one, rtol=1e-5)
-    np.testing.assert_allclose(steps(tmp_path / "two" / "resumed"), one, rtol=1e-5)
-    weights = [load_file(tmp_path / name / "whole" / "model.safetensors") for name in ("one", "two")]
-    assert weights[0].keys() == weights[1].keys()
-    assert all(value.allclose(weights[1][name], rtol=0, atol=1e-5) for name, value in weights[0].items())
+@pytest.fixture(scope="module")
+def alone(config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A configuration without chance, whose documents are read in one to several calls, and what one process made."""
+    folder = tmp_path_factory.mktemp("alone")
+    path = written(replace(config, varied=0.0, head_dropout=0.0, token_budget=128), folder / "config.yaml")
+    run(str(path), str(folder))
+    return path, folder
+
+
+@pytest.mark.parametrize("way", [("--multi_gpu",), FSDP], ids=["ddp", "fsdp"])
+def test_two_processes_learn_as_one_does_step_by_step(
+    alone: tuple[Path, Path], way: Sequence[str], tmp_path: Path
+) -> None:
+    path, one = alone
+    launch(__file__, path, tmp_path, way=way)
+    wanted = steps(one / "whole")
+    assert len(wanted) == 2 * STEPS
+    scores = [json.loads((folder / "scores.json").read_text()) for folder in (one, tmp_path)]
+    assert scores[0]["mentions_relaxed"]["micro"]["tp"] > 0
+    assert scores[1] == scores[0]
+    for name in ("whole", "resumed"):
+        np.testing.assert_allclose(steps(tmp_path / name), wanted, rtol=1e-5)
+        weights = [load_file(folder / name / "model.safetensors") for folder in (one, tmp_path)]
+        assert weights[0].keys() == weights[1].keys()
+        assert all(value.allclose(weights[1][key], rtol=0, atol=1e-5) for key, value in weights[0].items())
 
 
 def test_two_processes_leave_one_model_and_say_its_scores_once(config: TrainingConfig, tmp_path: Path) -> None:
@@ -114,4 +157,6 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(
 
 
 if __name__ == "__main__":
+    if "ACCELERATE_USE_FSDP" in os.environ:
+        take_the_cpu_for_an_accelerator()
     run(*sys.argv[1:])

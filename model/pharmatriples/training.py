@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
+from torch.distributed.tensor import DTensor
 from torch.utils.data import RandomSampler
 from transformers import AutoConfig, AutoTokenizer, Trainer, TrainingArguments, set_seed
 
@@ -107,6 +108,9 @@ class TriplesTrainer(Trainer):
         self.windower = windower
         self.config = config
         self._since = time.monotonic()
+        if self.is_fsdp_enabled:
+            # Autocast is all that bf16 asks for; the parameters, of the heads too, stay in fp32.
+            self.accelerator.state.fsdp_plugin.mixed_precision_policy = None
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         trained: Any = model or self.model
@@ -134,11 +138,35 @@ class TriplesTrainer(Trainer):
         examples: Any = self.train_dataset
         return RandomSampler(examples, num_samples=-(-len(examples) // step) * step)
 
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The model's loss; processes that hold parts of a model (FSDP) call the parts equally often."""
+        if not self.is_fsdp_enabled:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        calls = max(gather_object([len(inputs["windows"])]))
+        nothing = torch.zeros(1, 1, dtype=torch.long, device=self.args.device)
+        empty = {"input_ids": nothing, "attention_mask": nothing + 1, "piece_shapes": nothing}  # no word is in it
+        inputs["windows"] = [*inputs["windows"], *[empty] * (calls - len(inputs["windows"]))]
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        # Gradients are shared out for all parameters at once, also those that nothing in these documents asks for.
+        return loss + 0.0 * sum(p.sum() for name, p in model.named_parameters() if not name.startswith("encoder."))
+
+    def whole(self) -> TriplesModel:
+        """The model; where each process holds a part of it (FSDP), a copy with all of its weights."""
+        model: Any = self.model
+        if not self.is_fsdp_enabled:
+            return model
+        weights = {
+            name: value.full_tensor() if isinstance(value, DTensor) else value
+            for name, value in model.state_dict().items()
+        }
+        copy: Any = TriplesModel(model.config)
+        copy.load_state_dict(weights)
+        return copy.to(self.args.device)
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Scores on the documents of `eval_dataset` by `pharmatriples.evaluation`, with the prefix `eval_`."""
-        model: Any = self.model
         documents: Any = self.eval_dataset
-        metrics = evaluate_model(model, self.windower, documents).flat("eval_")
+        metrics = evaluate_model(self.whole(), self.windower, documents).flat("eval_")
         self.log(metrics)
         self.state.log_history[-1]["seconds"] = self._seconds()
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -216,12 +244,13 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     checkpoint = _of_first(checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
     history = [entry for entry in trainer.state.log_history if "eval_score" in entry]
-    calibrate(trainer.model, trainer.windower, documents["validation"])
+    model = trainer.whole()
+    calibrate(model, trainer.windower, documents["validation"])
     metrics = trainer.evaluate()
     if first:
         record |= {"precision": "bf16" if trainer.args.bf16 else "fp32", "versions": versions()}
         record |= {"validation": metrics, "history": history}
-        finish(trainer.model, trainer.windower.tokenizer, partial, output, record)
+        finish(model, trainer.windower.tokenizer, partial, output, record)
     return metrics
 
 
