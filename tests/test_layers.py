@@ -16,12 +16,12 @@ LAYERS = (
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
     | {"database_ids", "pubtator", "bioc", "splits", "layout"},
     {"windows", "configuration", "confidence", "decoding", "studio", "arguments", "records"} | {"golden", "measured"},
-    {"dataset", "pairs", "heads", "prediction", "results", "scaling"},
+    {"dataset", "pairs", "heads", "prediction", "results", "scaling", "speed_table"},
     {"modeling", "runs"},
     {"features", "evaluation", "page", "tables", "ranking", "safety"},
     {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "hub_card"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
-    {"loading"},
+    {"loading", "speed_training"},
     {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component"}
     | {"bundle", "hub"},
     {"report"},

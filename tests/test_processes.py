@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,10 +29,8 @@ from safetensors.torch import load_file
 from tiny import ROOT, SCHEMA, tiny_encoder_dir, tiny_model_dir, tiny_windower
 
 STEPS = 4  # in a pass over seven documents, two a step
-FSDP = shlex.split(
-    "--use_fsdp --fsdp_version 2 --fsdp_transformer_layer_cls_to_wrap BertLayer --fsdp_cpu_ram_efficient_loading false "
-    "--fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP --fsdp_state_dict_type FULL_STATE_DICT"
-)
+README = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
+FSDP = README.partition("accelerate launch --use_fsdp ")[2].partition(" scripts/train.py")[0].split()
 
 
 def run(path: str, folder: str) -> None:
@@ -120,7 +117,7 @@ def alone(config: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> t
     return path, folder
 
 
-@pytest.mark.parametrize("way", [("--multi_gpu",), FSDP], ids=["ddp", "fsdp"])
+@pytest.mark.parametrize("way", [["--multi_gpu"], ["--use_fsdp", *FSDP]], ids=["ddp", "fsdp"])
 def test_two_processes_learn_as_one_does_step_by_step(
     alone: tuple[Path, Path], way: Sequence[str], tmp_path: Path
 ) -> None:

@@ -73,8 +73,8 @@ def fast_bf16() -> bool:
     return seconds(torch.float32) > 1.25 * seconds(torch.bfloat16)
 
 
-def new_model(config: TrainingConfig, schema: Schema) -> tuple[TriplesModel, Windower]:
-    """The encoder with fresh heads, and the windower of its tokenizer."""
+def new_model(config: TrainingConfig, schema: Schema, bf16: bool) -> tuple[TriplesModel, Windower]:
+    """The encoder, trained in bf16 or else in fp32, with fresh heads, and the windower of its tokenizer."""
     path = encoder_path(config.encoder)
     try:
         encoder_config = AutoConfig.from_pretrained(path, trust_remote_code=False)
@@ -92,7 +92,8 @@ def new_model(config: TrainingConfig, schema: Schema) -> tuple[TriplesModel, Win
         encoder_config=encoder_config,
         **{name: getattr(config, name) for name in names} | {"schema": schema.to_json()},
     )
-    attention = "sdpa" if torch.cuda.is_available() else "eager"  # plain matmul is faster backward on a CPU
+    # Backward on a CPU, plain products are faster than what transformers takes (SDPA) in bf16, and slower in fp32.
+    attention = "eager" if bf16 and not torch.accelerator.is_available() else None
     with quiet():  # that the heads are new is no news
         model = TriplesModel.from_pretrained(
             path, config=model_config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True
@@ -231,7 +232,10 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
         raise TrainingError(f"{output} exists; choose another output_dir, or replace it with --overwrite")
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if config.batch_size % world:
-        raise TrainingError(f"batch_size {config.batch_size} cannot be shared evenly by {world} processes")
+        raise TrainingError(
+            f"batch_size {config.batch_size} cannot be shared evenly by {world} processes; "
+            f"give batch_size={world} or a multiple of it"
+        )
     keep_freed_memory()
     schema, documents = read_splits(config)
     trainer = make_trainer(config, schema, documents, partial)
@@ -264,8 +268,9 @@ def make_trainer(
         changes: arguments of transformers that are to be others than those of a run.
     """
     state = PartialState(cpu=not torch.accelerator.is_available())
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and _of_first(fast_bf16()))
     set_seed(config.seed)
-    model, windower = new_model(config, schema)
+    model, windower = new_model(config, schema, bf16)
     examples = Examples(documents["train"], windower, schema, config.varied)
     arguments: dict[str, Any] = {
         "output_dir": str(folder),
@@ -275,6 +280,7 @@ def make_trainer(
         "lr_scheduler_type": "linear",
         "warmup_steps": config.warmup,
         "max_grad_norm": 1.0,
+        "bf16": bf16,
         "use_cpu": not torch.accelerator.is_available(),
         "eval_strategy": "epoch",
         "save_strategy": "epoch",
@@ -288,7 +294,6 @@ def make_trainer(
         "report_to": "none",
         "seed": config.seed,
     }
-    arguments["bf16"] = config.precision == "bf16" or (config.precision == "auto" and _of_first(fast_bf16()))
     return TriplesTrainer(
         model=model,
         windower=windower,
