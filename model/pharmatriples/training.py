@@ -143,10 +143,11 @@ class TriplesTrainer(Trainer):
         """The model's loss; processes that hold parts of a model (FSDP) call the parts equally often."""
         if not self.is_fsdp_enabled:
             return super().compute_loss(model, inputs, *args, **kwargs)
-        calls = max(gather_object([len(inputs["windows"])]))
-        nothing = torch.zeros(1, 1, dtype=torch.long, device=self.args.device)
-        empty = {"input_ids": nothing, "attention_mask": nothing + 1, "piece_shapes": nothing}  # no word is in it
-        inputs["windows"] = [*inputs["windows"], *[empty] * (calls - len(inputs["windows"]))]
+        calls = torch.tensor(len(inputs["windows"]), device=self.args.device)
+        torch.distributed.all_reduce(calls, torch.distributed.ReduceOp.MAX)
+        unread = self.windower.batch([self.windower.encode("a")], 1)["windows"]  # no document asks for its states
+        more = [self._prepare_input(window) for window in unread] * (int(calls) - len(inputs["windows"]))
+        inputs["windows"] = [*inputs["windows"], *more]
         loss = super().compute_loss(model, inputs, *args, **kwargs)
         # Gradients are shared out for all parameters at once, also those that nothing in these documents asks for.
         return loss + 0.0 * sum(p.sum() for name, p in model.named_parameters() if not name.startswith("encoder."))
