@@ -1,35 +1,47 @@
-"""Measure: configurations over seeds, in one table with the stock recipe and with two annotators.
+"""Measure: configurations over seeds, in one table with the stock recipe and with two annotators; and speed.
 
     python scripts/benchmark.py quality configs/demo.yaml long=configs/demo.yaml,epochs=8 --stock
     python scripts/benchmark.py curve configs/demo.yaml --sizes 100 200 300
+    python scripts/benchmark.py speed training
 
-A stopped command goes on when it is given again; what is finished, with the same configuration and the same data, is
-not trained again. The code is no part of that: after a change of the code give the entry another name.
+A stopped `quality` or `curve` goes on when it is given again; what is finished, with the same configuration and the
+same data, is not trained again. The code is no part of that: after a change of the code give the entry another name.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from pharmatriples.arguments import load_config
 from pharmatriples.bench import Bench, Entry, curve_entries, entry, perform, stock_entry
 from pharmatriples.bench_table import Row, agreement, columns, curve_markdown, markdown
 from pharmatriples.blocks import replace_block
 from pharmatriples.schema import Schema
+from pharmatriples.speed_table import keep
+from pharmatriples.speed_training import measure as measure_training
+
+# What `speed` measures: each gives a part of benchmarks/speed.json.
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "training": lambda options: measure_training(load_config(options.config), options.rounds),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    options.given = sys.argv[1:] if arguments is None else arguments
     try:
         return int(options.run(options))
     except (ValueError, OSError) as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("benchmark: stopped; the same command goes on from here", file=sys.stderr)
+        print("benchmark: stopped; the same command goes on from here (speed begins anew)", file=sys.stderr)
         return 130
 
 
@@ -53,6 +65,12 @@ def curve(options: argparse.Namespace) -> int:
     table = curve_markdown(rows, columns(Schema.from_yaml(full.config.schema)))
     _write(table, {"rows": [row.to_dict() for row in rows]}, options)
     return int(failed)
+
+
+def speed(options: argparse.Namespace) -> int:
+    measured = {name: PARTS[name](options) for name in dict.fromkeys(options.parts)}
+    print(keep(options.out, measured, shlex.join(["python", "scripts/benchmark.py", *options.given])), end="")
+    return 0
 
 
 def _measure(entries: Sequence[Entry], options: argparse.Namespace) -> tuple[list[Row], bool]:
@@ -117,6 +135,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("config", metavar="[NAME=]CONFIG.yaml[,key=value...]")
     command.add_argument("--sizes", nargs="+", type=_positive, required=True, help="documents of the train split")
     command.set_defaults(run=curve)
+
+    command = commands.add_parser("speed", help="how fast it is beside stock tools, by turns on this machine")
+    command.add_argument("parts", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
+    command.add_argument("--config", default="configs/default.yaml", help="what is trained (%(default)s)")
+    command.add_argument("--rounds", type=_positive, default=24, help="turns of each that are counted (%(default)s)")
+    command.add_argument(
+        "-o", "--out", type=Path, default=Path("benchmarks"), help="folder of speed.json and speed.md (%(default)s)"
+    )
+    command.set_defaults(run=speed)
     return parser
 
 

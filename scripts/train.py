@@ -6,6 +6,7 @@ Beyond one process: accelerate launch scripts/train.py CONFIG.yaml ...
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -29,10 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"train: stopped; go on with: python scripts/train.py {options.config} ... --resume", file=sys.stderr)
         return 130
-    print(
-        f"{config.output_dir}: "
-        + ", ".join(f"{name[5:]} {value:.3f}" for name, value in metrics.items() if name.startswith("eval_"))
-    )
+    if os.environ.get("RANK", "0") == "0":  # one of the processes that train together
+        print(
+            f"{config.output_dir}: "
+            + ", ".join(f"{name[5:]} {value:.3f}" for name, value in metrics.items() if name.startswith("eval_"))
+        )
     return 0
 
 

@@ -11,18 +11,18 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "model" / "pharmatriples"
 
 LAYERS = (
-    {"schema", "dates", "frames", "registration", "blocks", "lanes", "precision"},
+    {"schema", "dates", "frames", "registration", "blocks", "lanes", "precision", "timing"},
     {"documents"},
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
     | {"database_ids", "pubtator", "bioc", "splits", "layout"},
     {"windows", "configuration", "confidence", "decoding", "studio", "arguments", "records"} | {"golden", "measured"},
-    {"dataset", "pairs", "heads", "prediction", "results", "scaling"},
+    {"dataset", "pairs", "heads", "prediction", "results", "scaling", "speed_table"},
     {"modeling", "runs", "extraction"},
     {"features", "evaluation", "page", "tables", "ranking", "safety"},
     {"checkpoint", "onnx_model"}
     | {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "hub_card"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
-    {"loading"},
+    {"loading", "speed_training"},
     {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component", "onnx_export"}
     | {"bundle", "hub"},
     {"report"},

@@ -166,26 +166,6 @@ def test_a_run_of_another_configuration_is_not_resumed(
     assert (tmp_path / "x" / "model.safetensors").is_file()
 
 
-def test_two_processes_train_together(workspace: Path, tmp_path: Path) -> None:
-    path = write_config(tmp_path / "two.yaml", config(workspace, tmp_path / "two", max_steps=3))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    done = subprocess.run(
-        [*launch, str(ROOT / "scripts" / "train.py"), str(path)], env=environment(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "two" / "model.safetensors").is_file()
-    assert not (tmp_path / "two.partial").exists()
-
-
-def test_a_batch_that_the_processes_cannot_share_is_refused(
-    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(TrainingError, match="cannot be shared evenly by 3"):
-        train(config(workspace, tmp_path / "odd"))
-
-
 def test_an_encoder_that_is_not_there_is_named(workspace: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="encoder '.*nowhere' cannot be loaded"):
         train(config(workspace, tmp_path / "x", encoder=str(tmp_path / "nowhere")))

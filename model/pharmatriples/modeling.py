@@ -295,13 +295,14 @@ class TriplesModel(PreTrainedModel):
 
     def _loss(self, states: Tensor, logits: Tensor, texts: list[EncodedText], targets: list[Targets]) -> Tensor:
         """Mean over the documents of the losses of all heads, on gold mentions and on those now predicted."""
-        gold_tags = torch.from_numpy(np.concatenate([t.tags for t in targets])).to(logits.device)
-        loss = nn.functional.cross_entropy(logits, gold_tags, reduction="sum") / max(len(gold_tags), 1)
-        loss = loss * self.config.tag_weight
+        loss = logits.new_zeros(())
         log_probs = logits.detach().log_softmax(-1).cpu().numpy()
         at = 0
         for text, target in zip(texts, targets, strict=True):
             part = slice(at, at := at + len(text))
+            tags = torch.from_numpy(target.tags).to(logits.device)
+            tag_loss = nn.functional.cross_entropy(logits[part], tags, reduction="sum") / max(len(text), 1)
+            loss = loss + self.config.tag_weight * tag_loss / len(texts)
             views = [(target.spans, np.arange(len(target.spans)))]
             predicted = decode_tags(log_probs[part], text.lines)
             # In the first steps nearly every word is predicted to be a mention: nothing to learn from.

