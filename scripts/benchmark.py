@@ -2,7 +2,7 @@
 
     python scripts/benchmark.py quality configs/demo.yaml long=configs/demo.yaml,epochs=8 --stock
     python scripts/benchmark.py curve configs/demo.yaml --sizes 100 200 300
-    python scripts/benchmark.py speed training
+    python scripts/benchmark.py speed inference startup scaling training
 
 A stopped `quality` or `curve` goes on when it is given again; what is finished, with the same configuration and the
 same data, is not trained again. The code is no part of that: after a change of the code give the entry another name.
@@ -22,13 +22,43 @@ from pharmatriples.arguments import load_config
 from pharmatriples.bench import Bench, Entry, curve_entries, entry, perform, stock_entry
 from pharmatriples.bench_table import Row, agreement, columns, curve_markdown, markdown
 from pharmatriples.blocks import replace_block
+from pharmatriples.dataset import read_documents
 from pharmatriples.schema import Schema
+from pharmatriples.speed_inference import measure as measure_inference
+from pharmatriples.speed_inference import startup
+from pharmatriples.speed_scaling import LENGTHS, NUMBERS, plot
+from pharmatriples.speed_scaling import measure as measure_scaling
 from pharmatriples.speed_table import keep
 from pharmatriples.speed_training import measure as measure_training
 
+PLOT = "scaling.png"
+
+
+def _inference(options: argparse.Namespace) -> dict[str, Any]:
+    return measure_inference(options.model, _texts(options), options.rounds)
+
+
+def _startup(options: argparse.Namespace) -> dict[str, Any]:
+    return startup(options.model, options.text, options.rounds)
+
+
+def _scaling(options: argparse.Namespace) -> dict[str, Any]:
+    found = measure_scaling(options.model, _texts(options), options.backend, options.lengths, options.numbers)
+    options.out.mkdir(parents=True, exist_ok=True)
+    plot(found["rows"], options.out / PLOT)
+    return {**found, "plot": PLOT}
+
+
+def _training(options: argparse.Namespace) -> dict[str, Any]:
+    return measure_training(load_config(options.config), options.rounds)
+
+
 # What `speed` measures: each gives a part of benchmarks/speed.json.
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    "training": lambda options: measure_training(load_config(options.config), options.rounds),
+    "inference": _inference,
+    "startup": _startup,
+    "scaling": _scaling,
+    "training": _training,
 }
 
 
@@ -71,6 +101,11 @@ def speed(options: argparse.Namespace) -> int:
     measured = {name: PARTS[name](options) for name in dict.fromkeys(options.parts)}
     print(keep(options.out, measured, shlex.join(["python", "scripts/benchmark.py", *options.given])), end="")
     return 0
+
+
+def _texts(options: argparse.Namespace) -> list[str]:
+    schema = Schema.from_yaml(options.schema)
+    return [document.text for document in read_documents(options.data, schema, options.split or None)]
 
 
 def _measure(entries: Sequence[Entry], options: argparse.Namespace) -> tuple[list[Row], bool]:
@@ -140,6 +175,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("parts", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     command.add_argument("--config", default="configs/default.yaml", help="what is trained (%(default)s)")
     command.add_argument("--rounds", type=_positive, default=24, help="turns of each that are counted (%(default)s)")
+    command.add_argument("--model", type=Path, default="runs/demo", help="what reads (%(default)s)")
+    command.add_argument("--data", default="data/releases.json", help="what is read (%(default)s)")
+    command.add_argument("--split", default="test", help="of the data; '' for all (%(default)s)")
+    command.add_argument("--schema", default="configs/schema.yaml", help="of the data (%(default)s)")
+    command.add_argument("--text", type=Path, default="seeds/seed-000.txt", help="what startup reads (%(default)s)")
+    command.add_argument("--backend", default="torch", help="of scaling: torch or onnx (%(default)s)")
+    command.add_argument("--lengths", nargs="*", type=_positive, default=LENGTHS, help="of scaling, in characters")
+    command.add_argument("--numbers", nargs="*", type=_positive, default=NUMBERS, help="of scaling, in texts")
     command.add_argument(
         "-o", "--out", type=Path, default=Path("benchmarks"), help="folder of speed.json and speed.md (%(default)s)"
     )

@@ -24,6 +24,7 @@ LAYERS = (
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
     {"loading", "speed_training"},
     {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component", "onnx_export"}
+    | {"speed_inference", "speed_scaling"}
     | {"bundle", "hub"},
     {"report"},
     {"__init__", "__main__"},

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
-from .blocks import table
+from .blocks import percent, table
 from .golden import versions
 from .timing import ratios
 
@@ -47,8 +47,8 @@ def keep(folder: Path, parts: Mapping[str, Mapping[str, Any]], command: str) -> 
     """Put what was measured in place of earlier figures of the same parts, and return the page, which is written anew.
 
     Args:
-        parts: name -> `what` was measured, `base`, and the `rates` of the works in each round, as `timing.by_turns`
-            gives them.
+        parts: name -> `what` was measured, and either `base` and the `rates` of the works in each round, as
+            `timing.by_turns` gives them, or `header` and `rows` of a table of sizes.
 
     Raises:
         SpeedError: the figures that are there cannot be read.
@@ -67,17 +67,32 @@ def keep(folder: Path, parts: Mapping[str, Mapping[str, Any]], command: str) -> 
 
 
 def _section(part: Mapping[str, Any]) -> str:
-    rates: Mapping[str, Sequence[float]] = part["rates"]
-    base, where = part["base"], part["machine"]
-    times = {base: "1", **{name: str(ratio) for name, ratio in ratios(rates, base).items()}}
-    rows = [[name, f"{median(own):,.0f}", times[name]] for name, own in rates.items()]
+    where = part["machine"]
     on = ", ".join([where["cpu"], f"{where['cores']} cores", f"{where['threads']} threads", *where["gpus"]])
     libraries = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
-    return f"""## {part["what"]}
+    paragraphs = [f"## {part['what']}", *(_sizes(part) if "rows" in part else _turns(part))]
+    return "\n\n".join([*paragraphs, f"On {on}; {libraries}.", f"    {part['command']}"])
 
-{table(["", "median", f"times {base}"], rows)}
 
-Of {len(rates[base])} rounds by turns: the median, and in brackets the lowest and highest.
-On {on}; {libraries}.
+def _turns(part: Mapping[str, Any]) -> Iterator[str]:
+    """The table of works that took turns, and in which steps the time went."""
+    rates: Mapping[str, Sequence[float]] = part["rates"]
+    base = part["base"]
+    times = {base: "1", **{name: str(ratio) for name, ratio in ratios(rates, base).items()}}
+    columns: Mapping[str, Mapping[str, str]] = part.get("columns", {})
+    rows = []
+    for name, own in rates.items():
+        value = f"{1 / median(own):.2f} s" if part.get("seconds") else f"{median(own):,.0f}"
+        rows.append([name, value, times[name], *(column.get(name, "") for column in columns.values())])
+    yield table(["", "median", f"times {base}", *columns], rows)
+    for what, shares in part.get("shares", {}).items():
+        yield f"{what.capitalize()}: {', '.join(f'{step} {percent(share)} %' for step, share in shares.items())}."
+    yield f"Of {len(rates[base])} rounds by turns: the median, and in brackets the lowest and highest."
 
-    {part["command"]}"""
+
+def _sizes(part: Mapping[str, Any]) -> Iterator[str]:
+    """The table of a work in several sizes."""
+    rows = [[f"{value:,}" if isinstance(value, (int, float)) else value for value in row] for row in part["rows"]]
+    yield table(part["header"], rows)
+    if "plot" in part:
+        yield f"![{part['what']}]({part['plot']})"
