@@ -1,10 +1,11 @@
-"""Measure: configurations over seeds, in one table with the stock recipe and with two annotators.
+"""Measure: configurations over seeds, in one table with the stock recipe and with two annotators; speed on a GPU.
 
     python scripts/benchmark.py quality configs/demo.yaml long=configs/demo.yaml,epochs=8 --stock
     python scripts/benchmark.py curve configs/demo.yaml --sizes 100 200 300
+    python scripts/benchmark.py gpu
 
-A stopped command goes on when it is given again; what is finished, with the same configuration and the same data, is
-not trained again. The code is no part of that: after a change of the code give the entry another name.
+The first two go on after a stop when they are given again; what is finished, with the same configuration and the same
+data, is not trained again. The code is no part of that: after a change of the code give the entry another name.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pharmatriples.bench import Bench, Entry, curve_entries, entry, perform, stock_entry
-from pharmatriples.bench_table import Row, agreement, columns, curve_markdown, markdown
 from pharmatriples.blocks import replace_block
 from pharmatriples.schema import Schema
+
+if TYPE_CHECKING:
+    from pharmatriples.bench import Entry
+    from pharmatriples.bench_table import Row
+
+# Each command imports what it runs: `gpu` is for machines that have little more than torch and transformers.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,11 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("benchmark: stopped; the same command goes on from here", file=sys.stderr)
+        print(f"benchmark: stopped; {options.stopped}", file=sys.stderr)
         return 130
 
 
 def quality(options: argparse.Namespace) -> int:
+    from pharmatriples.bench import entry, stock_entry
+    from pharmatriples.bench_table import agreement, columns, markdown
+
     entries = [entry(text) for text in options.configs]
     if options.stock:
         entries.insert(0, stock_entry(entries[0].config))
@@ -48,6 +58,9 @@ def quality(options: argparse.Namespace) -> int:
 
 
 def curve(options: argparse.Namespace) -> int:
+    from pharmatriples.bench import curve_entries, entry
+    from pharmatriples.bench_table import columns, curve_markdown
+
     full = entry(options.config)
     rows, failed = _measure(curve_entries(full, options.sizes), options)
     table = curve_markdown(rows, columns(Schema.from_yaml(full.config.schema)))
@@ -55,8 +68,26 @@ def curve(options: argparse.Namespace) -> int:
     return int(failed)
 
 
+def gpu(options: argparse.Namespace) -> int:
+    from pharmatriples.gpu_work import read_releases, shaped_encoders, stored_encoder
+    from pharmatriples.speed_gpu import FULL, TINY, Meter, benchmark, checked_device, markdown
+
+    device = checked_device(options.device)
+    plan = TINY if options.tiny else FULL
+    schema = Schema.from_yaml(options.schema)
+    encoders = [stored_encoder(*named) for named in options.encoder]
+    documents = read_releases(options.data, schema)
+    encoders = encoders or shaped_encoders((d.text for d in documents), plan.shapes)
+    meter = Meter(device, options.seconds)
+    figures = benchmark(encoders, documents, schema, plan, meter, partial(print, file=sys.stderr, flush=True))
+    _write(markdown(figures), figures, options)
+    return 0
+
+
 def _measure(entries: Sequence[Entry], options: argparse.Namespace) -> tuple[list[Row], bool]:
     """The rows, and whether a run failed."""
+    from pharmatriples.bench import Bench, perform
+
     bench = Bench(entries, options.seeds, dict(options.on), options.folder)
     failed = perform(bench.runs(), options.jobs)
     return bench.rows(), bool(failed)
@@ -73,6 +104,7 @@ def _write(table: str, figures: object, options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
+    again = "the same command goes on from here"
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15], help="default: 13 14 15")
     common.add_argument(
@@ -111,12 +143,35 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PAGE",
         help="Markdown files whose block from <!-- evaluation:quality --> to <!-- /evaluation:quality --> is renewed",
     )
-    command.set_defaults(run=quality)
+    command.set_defaults(run=quality, stopped=again)
 
     command = commands.add_parser("curve", parents=[common], help="what each hundred training documents adds")
     command.add_argument("config", metavar="[NAME=]CONFIG.yaml[,key=value...]")
     command.add_argument("--sizes", nargs="+", type=_positive, required=True, help="documents of the train split")
-    command.set_defaults(run=curve)
+    command.set_defaults(run=curve, stopped=again)
+
+    command = commands.add_parser(
+        "gpu",
+        help="inference and training on one GPU: tokens a second, share of what its matrix units can do, memory, and "
+        "how many times as fast as the stock tools; takes about eight minutes and no network",
+    )
+    command.add_argument("--device", default="cuda", help="(%(default)s)")
+    command.add_argument("--data", default="data/releases.json", metavar="EXPORT.json", help="(%(default)s)")
+    command.add_argument("--schema", default="configs/schema.yaml", metavar="FILE", help="(%(default)s)")
+    command.add_argument(
+        "--encoder",
+        nargs="+",
+        action="extend",
+        type=_encoder,
+        default=[],
+        metavar="NAME=FOLDER",
+        help="encoders in folders; by default the shapes of BioBERT and MiniLM with random weights",
+    )
+    command.add_argument("--seconds", type=_seconds, default=2.0, help="for each measurement, at least (%(default)s)")
+    command.add_argument("--tiny", action="store_true", help="a tiny encoder and small batches, to try the command")
+    command.add_argument("-o", "--out", type=Path, default=Path("benchmarks/gpu.json"), help="(%(default)s)")
+    command.add_argument("--table", type=Path, default=Path("benchmarks/gpu.md"), help="(%(default)s)")
+    command.set_defaults(run=gpu, stopped="nothing was written")
     return parser
 
 
@@ -126,6 +181,23 @@ def _set(text: str) -> tuple[str, tuple[str, str | None]]:
     if not name or not file:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FILE or NAME=FILE:SPLIT")
     return name, (file, split or None)
+
+
+def _encoder(text: str) -> tuple[str, str]:
+    name, _, folder = text.partition("=")
+    if not name or not folder:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FOLDER")
+    return name, folder
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 3600:
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and below 3600, not {text!r}")
+    return seconds
 
 
 def _positive(text: str) -> int:

@@ -19,8 +19,8 @@ LAYERS = (
     {"dataset", "pairs", "heads", "prediction", "results", "scaling"},
     {"modeling", "runs"},
     {"features", "evaluation", "page", "tables", "ranking", "safety"},
-    {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "hub_card"},
-    {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
+    {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "hub_card"} | {"gpu_work"},
+    {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"} | {"speed_gpu"},
     {"loading"},
     {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component"}
     | {"bundle", "hub"},
