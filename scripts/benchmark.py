@@ -153,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "gpu",
         help="inference and training on one GPU: tokens a second, share of what its matrix units can do, memory, and "
-        "how many times as fast as the stock tools; takes about eight minutes and no network",
+        "how many times as fast as the stock tools; takes some minutes and no network",
     )
     command.add_argument("--device", default="cuda", help="(%(default)s)")
     command.add_argument("--data", default="data/releases.json", metavar="EXPORT.json", help="(%(default)s)")

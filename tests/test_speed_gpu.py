@@ -14,7 +14,6 @@ import pytest
 import torch
 from pharmatriples.gpu_work import Encoder, GpuError, Work, read_releases, stored_encoder
 from pharmatriples.labelstudio import task_from_document
-from pharmatriples.prediction import predict
 from pharmatriples.speed_gpu import (
     EXAMPLE,
     TINY,
@@ -169,22 +168,40 @@ def test_the_command_measures_everything_and_writes_both_files(
     assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
 
 
-def test_a_folder_gives_the_encoder_and_random_heads_mark_about_as_much_as_annotators(
-    export: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def work(export: Path, tmp_path: Path) -> Work:
+    """That of three copies of one release, with an encoder from a folder."""
     config = tiny_encoder_config()
     config.max_position_embeddings = 512
     set_seed(0)
     BertModel(config).save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
-    documents = read_releases(str(export), SCHEMA)
-    work = Work(stored_encoder("own", str(tmp_path)), documents, SCHEMA)
-    (found,) = predict(work.model, work.windower, [documents[0].text])
-    assert 3 <= len(found.mentions) <= 16
-    before = work.model.tagger.weight.clone()
-    once = work.train(2, 1024, False, "fp32", CPU)
-    assert once() == once() == sum(len(e.text.pieces) for e in work.examples[:2])
-    assert torch.equal(work.model.tagger.weight, before)
+    return Work(stored_encoder("own", str(tmp_path)), read_releases(str(export), SCHEMA), SCHEMA)
+
+
+def test_a_random_tagger_marks_as_many_words_as_the_annotators_did(work: Work) -> None:
+    read = work.examples[0]
+    with torch.no_grad():
+        found = work.model(**work.windower.batch([read.text], 512)).tag_logits.argmax(-1)
+    assert abs(int((found > 0).sum()) - int((read.targets.tags > 0).sum())) <= 1
+
+
+def test_each_pass_counts_the_pieces_of_its_texts_once(work: Work) -> None:
+    pieces = len(work.examples[0].text.pieces)
+    assert work.predict(512, 3, "fp32", CPU)() == work.pipe(2, 3, "bf16", CPU)() == 3 * pieces
+    assert work.train(2, 512, False, "bf16", CPU)() == work.train(2, 512, True, "fp32", CPU)() == 2 * pieces
+    assert work.read(pieces, "bf16", CPU)() == 2 * pieces
+    # All sentences; the line breaks, which are pieces to us, are none there: this release has none.
+    assert work.train_stock(len(work.sentences), "fp32", CPU)() == 3 * pieces
+
+
+def test_predict_reads_by_the_budget_that_it_is_measured_with(work: Work) -> None:
+    forwards: list[int] = []
+    work.model.encoder.register_forward_hook(lambda *_: forwards.append(1))
+    work.predict(len(work.examples[0].text.pieces), 3, "fp32", CPU)()
+    assert len(forwards) == 3
+    work.predict(2048, 3, "fp32", CPU)()
+    assert len(forwards) == 3 + 1
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from transformers import (
 )
 
 from .configuration import TriplesConfig
-from .documents import Document
+from .documents import Document, word_spans
 from .features import Collator, example
 from .labelstudio import read_export
 from .layout import sentence_spans
@@ -99,12 +99,12 @@ def read_releases(path: str, schema: Schema) -> list[Document]:
     """The documents of a Label Studio export; `dataset.read_documents` needs packages that a GPU box may lack.
 
     Raises:
-        ValueError: the file cannot be read, a task in it is refused, or it holds none.
+        ValueError: the file cannot be read, a task in it is refused, or it holds no text.
     """
     imported = read_export(path, schema)
     imported.report.check()
-    if not imported.documents:
-        raise GpuError(f"{path}: no documents; give an export with annotated tasks")
+    if not any(word_spans(document.text) for document in imported.documents):
+        raise GpuError(f"{path}: no document with a word in it; give an export with annotated tasks")
     return imported.documents
 
 
@@ -243,7 +243,9 @@ def _loaded(kind: Any, encoder: Encoder, config: PreTrainedConfig) -> Any:
     """A model with the weights of the encoder's folder, and with fresh heads."""
     try:
         with quiet():  # that the heads are new is no news
-            return kind.from_pretrained(encoder.folder, config=config, dtype=torch.float32, use_safetensors=True)
+            return kind.from_pretrained(
+                encoder.folder, config=config, dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
     except Exception as error:  # a broken file raises what its reader likes
         reason = " ".join(str(error).split())[:300]
         raise GpuError(f"encoder {encoder.name}={encoder.folder} cannot be loaded: {reason}") from error

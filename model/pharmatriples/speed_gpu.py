@@ -220,8 +220,8 @@ class Meter:
 
     def rates(self, makes: Mapping[str, Make], precision: str, rounds: int) -> Rates | None:
         """`by_turns` of passes that are made on the device; None where its memory does not suffice."""
-        gc.collect()  # nothing of the measurement before stays on the device
         if self.device.type == "cuda":
+            gc.collect()  # nothing of the measurement before stays on the device
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
         with _products_in(precision):
