@@ -84,6 +84,7 @@ def test_operations_are_those_of_the_linear_layers_and_of_attention() -> None:
 def test_a_length_is_the_mean_over_the_tokens_of_a_row() -> None:
     assert mean_length([5, 5]) == 5
     assert mean_length([1, 3]) == 2.5
+    assert mean_length([]) == 0
 
 
 def test_the_limit_is_the_best_of_square_products_and_of_the_encoders_own() -> None:

@@ -187,7 +187,7 @@ def flops_per_token(config: PreTrainedConfig, length: float) -> float:
 
 def mean_length(lengths: Sequence[int]) -> float:
     """The length of the row that a token stands in, mean over the tokens."""
-    return sum(length * length for length in lengths) / sum(lengths)
+    return sum(length * length for length in lengths) / max(sum(lengths), 1)
 
 
 def products(configs: Iterable[PreTrainedConfig], plan: Plan) -> list[tuple[int, int, int]]:
