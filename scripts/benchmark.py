@@ -3,9 +3,10 @@
     python scripts/benchmark.py quality configs/demo.yaml long=configs/demo.yaml,epochs=8 --stock
     python scripts/benchmark.py curve configs/demo.yaml --sizes 100 200 300
     python scripts/benchmark.py speed inference startup scaling training
+    python scripts/benchmark.py gpu
 
-A stopped `quality` or `curve` goes on when it is given again; what is finished, with the same configuration and the
-same data, is not trained again. The code is no part of that: after a change of the code give the entry another name.
+The first two go on after a stop when they are given again; what is finished, with the same configuration and the same
+data, is not trained again. The code is no part of that: after a change of the code give the entry another name.
 """
 
 from __future__ import annotations
@@ -15,51 +16,18 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pharmatriples.arguments import load_config
-from pharmatriples.bench import Bench, Entry, curve_entries, entry, perform, stock_entry
-from pharmatriples.bench_table import Row, agreement, columns, curve_markdown, markdown
 from pharmatriples.blocks import replace_block
-from pharmatriples.dataset import read_documents
 from pharmatriples.schema import Schema
-from pharmatriples.speed_inference import measure as measure_inference
-from pharmatriples.speed_inference import startup
-from pharmatriples.speed_scaling import LENGTHS, NUMBERS, plot
-from pharmatriples.speed_scaling import measure as measure_scaling
-from pharmatriples.speed_table import keep
-from pharmatriples.speed_training import measure as measure_training
 
-PLOT = "scaling.png"
+if TYPE_CHECKING:
+    from pharmatriples.bench import Entry
+    from pharmatriples.bench_table import Row
 
-
-def _inference(options: argparse.Namespace) -> dict[str, Any]:
-    return measure_inference(options.model, _texts(options), options.rounds)
-
-
-def _startup(options: argparse.Namespace) -> dict[str, Any]:
-    return startup(options.model, options.text, options.rounds)
-
-
-def _scaling(options: argparse.Namespace) -> dict[str, Any]:
-    found = measure_scaling(options.model, _texts(options), options.backend, options.lengths, options.numbers)
-    options.out.mkdir(parents=True, exist_ok=True)
-    plot(found["rows"], options.out / PLOT)
-    return {**found, "plot": PLOT}
-
-
-def _training(options: argparse.Namespace) -> dict[str, Any]:
-    return measure_training(load_config(options.config), options.rounds)
-
-
-# What `speed` measures: each gives a part of benchmarks/speed.json.
-PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
-    "inference": _inference,
-    "startup": _startup,
-    "scaling": _scaling,
-    "training": _training,
-}
+# Each command imports what it runs: `gpu` is for machines that have little more than torch and transformers.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,11 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"benchmark: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("benchmark: stopped; the same command goes on from here (speed begins anew)", file=sys.stderr)
+        print(f"benchmark: stopped; {options.stopped}", file=sys.stderr)
         return 130
 
 
 def quality(options: argparse.Namespace) -> int:
+    from pharmatriples.bench import entry, stock_entry
+    from pharmatriples.bench_table import agreement, columns, markdown
+
     entries = [entry(text) for text in options.configs]
     if options.stock:
         entries.insert(0, stock_entry(entries[0].config))
@@ -90,6 +61,9 @@ def quality(options: argparse.Namespace) -> int:
 
 
 def curve(options: argparse.Namespace) -> int:
+    from pharmatriples.bench import curve_entries, entry
+    from pharmatriples.bench_table import columns, curve_markdown
+
     full = entry(options.config)
     rows, failed = _measure(curve_entries(full, options.sizes), options)
     table = curve_markdown(rows, columns(Schema.from_yaml(full.config.schema)))
@@ -98,18 +72,77 @@ def curve(options: argparse.Namespace) -> int:
 
 
 def speed(options: argparse.Namespace) -> int:
+    from pharmatriples.speed_table import keep
+
     measured = {name: PARTS[name](options) for name in dict.fromkeys(options.parts)}
     print(keep(options.out, measured, shlex.join(["python", "scripts/benchmark.py", *options.given])), end="")
     return 0
 
 
+def _inference(options: argparse.Namespace) -> dict[str, Any]:
+    from pharmatriples.speed_inference import measure
+
+    return measure(options.model, _texts(options), options.rounds)
+
+
+def _startup(options: argparse.Namespace) -> dict[str, Any]:
+    from pharmatriples.speed_inference import startup
+
+    return startup(options.model, options.text, options.rounds)
+
+
+def _scaling(options: argparse.Namespace) -> dict[str, Any]:
+    from pharmatriples.speed_scaling import measure, plot
+
+    found = measure(options.model, _texts(options), options.backend, options.lengths, options.numbers)
+    options.out.mkdir(parents=True, exist_ok=True)
+    plot(found["rows"], options.out / "scaling.png")
+    return {**found, "plot": "scaling.png"}
+
+
+def _training(options: argparse.Namespace) -> dict[str, Any]:
+    from pharmatriples.arguments import load_config
+    from pharmatriples.speed_training import measure
+
+    return measure(load_config(options.config), options.rounds)
+
+
+# What `speed` measures: each gives a part of benchmarks/speed.json.
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "inference": _inference,
+    "startup": _startup,
+    "scaling": _scaling,
+    "training": _training,
+}
+
+
 def _texts(options: argparse.Namespace) -> list[str]:
+    from pharmatriples.dataset import read_documents
+
     schema = Schema.from_yaml(options.schema)
     return [document.text for document in read_documents(options.data, schema, options.split or None)]
 
 
+def gpu(options: argparse.Namespace) -> int:
+    from pharmatriples.gpu_work import read_releases, shaped_encoders, stored_encoder
+    from pharmatriples.speed_gpu import FULL, TINY, Meter, benchmark, checked_device, markdown
+
+    device = checked_device(options.device)
+    plan = TINY if options.tiny else FULL
+    schema = Schema.from_yaml(options.schema)
+    encoders = [stored_encoder(*named) for named in options.encoder]
+    documents = read_releases(options.data, schema)
+    encoders = encoders or shaped_encoders((d.text for d in documents), plan.shapes)
+    meter = Meter(device, options.seconds)
+    figures = benchmark(encoders, documents, schema, plan, meter, partial(print, file=sys.stderr, flush=True))
+    _write(markdown(figures), figures, options)
+    return 0
+
+
 def _measure(entries: Sequence[Entry], options: argparse.Namespace) -> tuple[list[Row], bool]:
     """The rows, and whether a run failed."""
+    from pharmatriples.bench import Bench, perform
+
     bench = Bench(entries, options.seeds, dict(options.on), options.folder)
     failed = perform(bench.runs(), options.jobs)
     return bench.rows(), bool(failed)
@@ -126,6 +159,7 @@ def _write(table: str, figures: object, options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
+    again = "the same command goes on from here"
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--seeds", nargs="+", type=int, default=[13, 14, 15], help="default: 13 14 15")
     common.add_argument(
@@ -164,16 +198,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PAGE",
         help="Markdown files whose block from <!-- evaluation:quality --> to <!-- /evaluation:quality --> is renewed",
     )
-    command.set_defaults(run=quality)
+    command.set_defaults(run=quality, stopped=again)
 
     command = commands.add_parser("curve", parents=[common], help="what each hundred training documents adds")
     command.add_argument("config", metavar="[NAME=]CONFIG.yaml[,key=value...]")
     command.add_argument("--sizes", nargs="+", type=_positive, required=True, help="documents of the train split")
-    command.set_defaults(run=curve)
-
+    command.set_defaults(run=curve, stopped=again)
     command = commands.add_parser("speed", help="how fast it is beside stock tools, by turns on this machine")
     command.add_argument("parts", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
-    command.add_argument("--config", default="configs/default.yaml", help="what is trained (%(default)s)")
     command.add_argument("--rounds", type=_positive, default=24, help="turns of each that are counted (%(default)s)")
     command.add_argument("--model", type=Path, default="runs/demo", help="what reads (%(default)s)")
     command.add_argument("--data", default="data/releases.json", help="what is read (%(default)s)")
@@ -181,12 +213,40 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--schema", default="configs/schema.yaml", help="of the data (%(default)s)")
     command.add_argument("--text", type=Path, default="seeds/seed-000.txt", help="what startup reads (%(default)s)")
     command.add_argument("--backend", default="torch", help="of scaling: torch or onnx (%(default)s)")
-    command.add_argument("--lengths", nargs="*", type=_positive, default=LENGTHS, help="of scaling, in characters")
-    command.add_argument("--numbers", nargs="*", type=_positive, default=NUMBERS, help="of scaling, in texts")
+    command.add_argument(
+        "--lengths", nargs="*", type=_positive, default=[10**3, 10**4, 10**5, 10**6], help="of scaling, in characters"
+    )
+    command.add_argument(
+        "--numbers", nargs="*", type=_positive, default=[10, 100, 1_000, 10_000], help="of scaling, in texts"
+    )
+    command.add_argument("--config", default="configs/default.yaml", help="what is trained (%(default)s)")
     command.add_argument(
         "-o", "--out", type=Path, default=Path("benchmarks"), help="folder of speed.json and speed.md (%(default)s)"
     )
-    command.set_defaults(run=speed)
+    command.set_defaults(run=speed, stopped="the same command begins anew")
+
+    command = commands.add_parser(
+        "gpu",
+        help="inference and training on one GPU: tokens a second, share of what its matrix units can do, memory, and "
+        "how many times as fast as the stock tools; takes some minutes and no network",
+    )
+    command.add_argument("--device", default="cuda", help="(%(default)s)")
+    command.add_argument("--data", default="data/releases.json", metavar="EXPORT.json", help="(%(default)s)")
+    command.add_argument("--schema", default="configs/schema.yaml", metavar="FILE", help="(%(default)s)")
+    command.add_argument(
+        "--encoder",
+        nargs="+",
+        action="extend",
+        type=_encoder,
+        default=[],
+        metavar="NAME=FOLDER",
+        help="encoders in folders; by default the shapes of BioBERT and MiniLM with random weights",
+    )
+    command.add_argument("--seconds", type=_seconds, default=2.0, help="for each measurement, at least (%(default)s)")
+    command.add_argument("--tiny", action="store_true", help="a tiny encoder and small batches, to try the command")
+    command.add_argument("-o", "--out", type=Path, default=Path("benchmarks/gpu.json"), help="(%(default)s)")
+    command.add_argument("--table", type=Path, default=Path("benchmarks/gpu.md"), help="(%(default)s)")
+    command.set_defaults(run=gpu, stopped="nothing was written")
     return parser
 
 
@@ -196,6 +256,23 @@ def _set(text: str) -> tuple[str, tuple[str, str | None]]:
     if not name or not file:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FILE or NAME=FILE:SPLIT")
     return name, (file, split or None)
+
+
+def _encoder(text: str) -> tuple[str, str]:
+    name, _, folder = text.partition("=")
+    if not name or not folder:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FOLDER")
+    return name, folder
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 3600:
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and below 3600, not {text!r}")
+    return seconds
 
 
 def _positive(text: str) -> int:

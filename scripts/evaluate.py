@@ -20,7 +20,7 @@ from pharmatriples.card import examples, model_figures, set_figures, update_page
 from pharmatriples.dataset import read_documents
 from pharmatriples.distances import measure
 from pharmatriples.evaluation import evaluate
-from pharmatriples.extraction import annotate
+from pharmatriples.extractor import annotate
 from pharmatriples.measured import keep, kept
 from pharmatriples.prediction import complete
 from pharmatriples.report import write_report

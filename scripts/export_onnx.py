@@ -20,7 +20,7 @@ from pharmatriples.blocks import percent
 from pharmatriples.dataset import read_documents
 from pharmatriples.documents import Document
 from pharmatriples.evaluation import evaluate
-from pharmatriples.extraction import annotate
+from pharmatriples.extractor import annotate
 from pharmatriples.golden import INPUTS
 from pharmatriples.onnx_export import export, note, quantize
 from pharmatriples.onnx_model import FOLDER

@@ -19,7 +19,7 @@ from pharmatriples.bench import Bench, BenchError, Run, curve_entries, entry, pe
 from pharmatriples.bench_table import Row, columns, curve_markdown, markdown, summarize
 from pharmatriples.documents import write_jsonl
 from pharmatriples.evaluation import evaluate
-from pharmatriples.extraction import annotate
+from pharmatriples.extractor import annotate
 from pharmatriples.loading import load
 from tiny import ROOT, SCHEMA, acme, tiny_encoder_dir
 

@@ -17,11 +17,11 @@ LAYERS = (
     | {"database_ids", "pubtator", "bioc", "splits", "layout"},
     {"windows", "configuration", "confidence", "decoding", "studio", "arguments", "records"} | {"golden", "measured"},
     {"dataset", "pairs", "heads", "prediction", "results", "scaling", "speed_table"},
-    {"modeling", "runs", "extraction"},
+    {"modeling", "runs", "extractor"},
     {"features", "evaluation", "page", "tables", "ranking", "safety"},
-    {"checkpoint", "onnx_model"}
+    {"checkpoint", "onnx_model", "gpu_work"}
     | {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "hub_card"},
-    {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
+    {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock", "speed_gpu"},
     {"loading", "speed_training"},
     {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component", "onnx_export"}
     | {"speed_inference", "speed_scaling"}

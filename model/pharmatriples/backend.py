@@ -36,7 +36,7 @@ from .arguments import TrainingConfig, load_config
 from .dataset import read_documents
 from .documents import Document, read_jsonl, write_jsonl
 from .evaluation import evaluate
-from .extraction import annotate
+from .extractor import annotate
 from .labelstudio import missing_controls, read_export
 from .loading import load
 from .preannotation import model_version, predictions

@@ -28,7 +28,7 @@ from .bench_table import Row, figures, summarize
 from .dataset import read_documents
 from .documents import Document
 from .evaluation import evaluate
-from .extraction import annotate
+from .extractor import annotate
 from .loading import load
 from .runs import RECORD, Splits, is_current, read_splits
 from .schema import Schema

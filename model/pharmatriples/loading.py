@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .extraction import Extractor
+from .extractor import Extractor
 from .prediction import BATCH_SIZE
 from .safety import PATTERNS, ModelError
 

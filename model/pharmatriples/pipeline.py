@@ -11,7 +11,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .confidence import RECORDS
 from .configuration import REGISTERED_PACKAGE
 from .documents import Document
-from .extraction import Extractor
+from .extractor import Extractor
 from .prediction import BATCH_SIZE, predict
 from .results import result
 

@@ -65,7 +65,7 @@ class Structure:
 
 def readings(model: Any, windower: Windower, texts: Iterable[str], batch_size: int = BATCH_SIZE) -> Iterator[Reading]:
     """One reading a text, in order; see `predict` for the arguments."""
-    return _each(model, windower, texts, batch_size, lambda _, reading: reading)
+    return _each(model, windower, texts, batch_size, model.token_budget, lambda _, reading: reading)
 
 
 def predict(
@@ -74,6 +74,7 @@ def predict(
     texts: Iterable[str],
     batch_size: int = BATCH_SIZE,
     thresholds: Mapping[str, float] | None = None,
+    token_budget: int | None = None,
 ) -> Iterator[Document]:
     """Predicted documents, one a text, in order; their ids are "0", "1", ...
 
@@ -83,21 +84,30 @@ def predict(
         batch_size: most texts that are read at once.
         thresholds: entity or relation type -> smallest probability kept; default: those of the model's configuration.
             Where a type is not named it is 0.5 for relations, and none for mentions.
+        token_budget: most padded pieces in one forward of the encoder; default: what is fast on the model's device.
     """
     thresholds = (model.config.thresholds or {}) if thresholds is None else thresholds
-    return _each(
-        model, windower, texts, batch_size, lambda number, reading: _document(model, str(number), reading, thresholds)
-    )
+    budget = token_budget or model.token_budget
+
+    def finish(number: int, reading: Reading) -> Document:
+        return _document(model, str(number), reading, thresholds)
+
+    return _each(model, windower, texts, batch_size, budget, finish)
 
 
 def _each(
-    model: Any, windower: Windower, texts: Iterable[str], batch_size: int, finish: Callable[[int, Reading], R]
+    model: Any,
+    windower: Windower,
+    texts: Iterable[str],
+    batch_size: int,
+    token_budget: int,
+    finish: Callable[[int, Reading], R],
 ) -> Iterator[R]:
     """What `finish` makes of the number and the reading of each text, in order."""
 
     def work(group: list[tuple[int, str]]) -> list[R]:
         with model.inference():
-            batch = windower.batch([windower.encode(text) for _, text in group], model.token_budget)
+            batch = windower.batch([windower.encode(text) for _, text in group], token_budget)
             log_probs, states = model.read(batch)
             edges = np.cumsum([0, *map(len, batch["texts"])]).tolist()
             return [
@@ -105,7 +115,7 @@ def _each(
                 for (number, _), text, low, high in zip(group, batch["texts"], edges[:-1], edges[1:], strict=True)
             ]
 
-    most = GROUP * model.token_budget
+    most = GROUP * token_budget
     return in_order(work, enumerate(texts), lambda item: len(item[1]), model.lanes, ahead=batch_size, most=most)
 
 

@@ -15,7 +15,7 @@ from .agreement import majority
 from .differences import key_of
 from .documents import Document
 from .evaluation import Counts, evaluate
-from .extraction import annotate
+from .extractor import annotate
 from .schema import Schema
 
 SOURCE = "pseudo"

@@ -13,8 +13,6 @@ from typing import Any
 from .loading import load
 from .timing import TimingError
 
-LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
-NUMBERS = (10, 100, 1_000, 10_000)
 SHORT = 300  # characters of each of many texts
 
 
