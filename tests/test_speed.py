@@ -9,9 +9,14 @@ from pathlib import Path
 import pytest
 from pharmatriples.arguments import TrainingConfig, TrainingError
 from pharmatriples.documents import write_jsonl
+from pharmatriples.onnx_export import export
+from pharmatriples.speed_inference import STEPS, STOCK, startup
+from pharmatriples.speed_inference import measure as measure_inference
+from pharmatriples.speed_scaling import measure as measure_scaling
+from pharmatriples.speed_scaling import plot
 from pharmatriples.speed_table import SpeedError, keep
 from pharmatriples.speed_training import measure
-from tiny import ROOT, acme, tiny_encoder_dir
+from tiny import ROOT, acme, tiny_encoder_dir, tiny_model_dir
 
 EXAMPLE, OURS = "transformers' example, fp32", "pharmatriples, fp32"
 PART = {"what": "Reading, tokens a second", "base": "stock", "rates": {"stock": [1000.0, 2000.0], "ours": [3000.0] * 2}}
@@ -57,3 +62,47 @@ def test_a_file_of_other_figures_is_named_and_stays(tmp_path: Path) -> None:
     with pytest.raises(SpeedError, match="speed.json: holds no figures of this command"):
         keep(tmp_path, {"writing": PART}, "")
     assert (tmp_path / "speed.json").read_text() == '{"reading": 3}'
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tiny_model_dir(tmp_path_factory.mktemp("speed") / "run")
+    export(folder)
+    return folder
+
+
+def test_inference_is_measured_beside_the_pipeline_with_what_the_results_share(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = measure_inference(run, [acme().text, "NMPA accepted ACM-101."], rounds=2)
+    assert found["base"] == STOCK
+    assert {"torch, fp32", "torch, fp32, one text at a time", "onnx, fp32"} < set(found["rates"])
+    assert found["columns"]["mentions as one by one"]["torch, fp32"] == "100.0 %, scores within 0.0000"
+    assert "not measured: " in capsys.readouterr().err  # int8, which this export does not have
+    (shares,) = found["shares"].values()
+    assert list(shares) == list(STEPS)
+    assert sum(shares.values()) == pytest.approx(1, abs=0.01)
+    page = keep(tmp_path, {"inference": found}, "")
+    assert "|  | median | times transformers' pipeline, entities only | mentions as one by one |" in page
+    assert "on one thread: tokenise " in page
+
+
+def test_a_start_is_a_whole_process_with_its_result(run: Path, tmp_path: Path) -> None:
+    text = tmp_path / "acme.txt"
+    text.write_text(acme().text)
+    found = startup(run, text, rounds=1)
+    assert {name: len(rates) for name, rates in found["rates"].items()} == dict.fromkeys(found["rates"], 1)
+    assert " s | 1 |" in keep(tmp_path, {"startup": found}, "")
+
+
+def test_growth_is_measured_in_the_length_and_in_the_number_of_texts(run: Path, tmp_path: Path) -> None:
+    found = measure_scaling(run, [acme().text] * 9, "onnx", [50, 400], [3])
+    assert [row[:2] for row in found["rows"]] == [["one text", 50], ["one text", 400], ["texts of 300", 900]]
+    assert all(row[2] > 0 for row in found["rows"])
+    plot(found["rows"], tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+    page = keep(tmp_path, {"scaling": {**found, "plot": "growth.png"}}, "")
+    assert "| texts of 300 | 900 | " in page
+    assert "![Cost as the work grows (onnx)](growth.png)" in page
+    with pytest.raises(ValueError, match="no ONNX export"):
+        measure_scaling(tiny_model_dir(tmp_path / "bare"), ["a"], "onnx", [1], [])
