@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("speed", help="how fast it is beside stock tools, by turns on this machine")
     command.add_argument("parts", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     command.add_argument("--config", default="configs/default.yaml", help="what is trained (%(default)s)")
-    command.add_argument("--rounds", type=_positive, default=24, help="turns of each that are counted (%(default)s)")
+    command.add_argument("--rounds", type=_positive, default=16, help="turns of each that are counted (%(default)s)")
     command.add_argument(
         "-o", "--out", type=Path, default=Path("benchmarks"), help="folder of speed.json and speed.md (%(default)s)"
     )
