@@ -206,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=curve, stopped=again)
     command = commands.add_parser("speed", help="how fast it is beside stock tools, by turns on this machine")
     command.add_argument("parts", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
-    command.add_argument("--rounds", type=_positive, default=24, help="turns of each that are counted (%(default)s)")
+    command.add_argument("--rounds", type=_positive, default=16, help="turns of each that are counted (%(default)s)")
     command.add_argument("--model", type=Path, default="runs/demo", help="what reads (%(default)s)")
     command.add_argument("--data", default="data/releases.json", help="what is read (%(default)s)")
     command.add_argument("--split", default="test", help="of the data; '' for all (%(default)s)")

@@ -35,7 +35,7 @@ from .stock import label_kinds, tagged_rows
 from .timing import TimingError, by_turns
 from .training import encoder_path, keep_freed_memory, make_trainer
 
-STEPS = 2  # in a turn
+STEPS = 4  # in a turn
 
 
 def measure(config: TrainingConfig, rounds: int) -> dict[str, Any]:
