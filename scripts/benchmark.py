@@ -54,9 +54,7 @@ def quality(options: argparse.Namespace) -> int:
     rows, failed = _measure(entries, options)
     table = markdown(rows, columns(Schema.from_yaml(entries[0].config.schema)), ceiling)
     _write(table, {"rows": [row.to_dict() for row in rows], "agreement": ceiling}, options)
-    for path in options.update_readme:
-        page = path.read_text(encoding="utf-8")
-        path.write_text(replace_block(page, "quality", table), encoding="utf-8")
+    _renew(options.update_readme, "quality", table)
     return int(failed)
 
 
@@ -72,10 +70,11 @@ def curve(options: argparse.Namespace) -> int:
 
 
 def speed(options: argparse.Namespace) -> int:
-    from pharmatriples.speed_table import keep
+    from pharmatriples.speed_table import keep, summary
 
     measured = {name: PARTS[name](options) for name in dict.fromkeys(options.parts)}
     print(keep(options.out, measured, shlex.join(["python", "scripts/benchmark.py", *options.given])), end="")
+    _renew(options.update_readme, "speed", summary(options.out))
     return 0
 
 
@@ -156,6 +155,11 @@ def _write(table: str, figures: object, options: argparse.Namespace) -> None:
         options.table.write_text(table + "\n", encoding="utf-8")
 
 
+def _renew(pages: Sequence[Path], name: str, block: str) -> None:
+    for path in pages:
+        path.write_text(replace_block(path.read_text(encoding="utf-8"), name, block), encoding="utf-8")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -190,14 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="how much two annotators agree, shown below the set of the same name (%(default)s)",
     )
-    command.add_argument(
-        "--update-readme",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="PAGE",
-        help="Markdown files whose block from <!-- evaluation:quality --> to <!-- /evaluation:quality --> is renewed",
-    )
+    _add_pages(command, "quality")
     command.set_defaults(run=quality, stopped=again)
 
     command = commands.add_parser("curve", parents=[common], help="what each hundred training documents adds")
@@ -223,6 +220,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "-o", "--out", type=Path, default=Path("benchmarks"), help="folder of speed.json and speed.md (%(default)s)"
     )
+    _add_pages(command, "speed")
     command.set_defaults(run=speed, stopped="the same command begins anew")
 
     command = commands.add_parser(
@@ -248,6 +246,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--table", type=Path, default=Path("benchmarks/gpu.md"), help="(%(default)s)")
     command.set_defaults(run=gpu, stopped="nothing was written")
     return parser
+
+
+def _add_pages(command: argparse.ArgumentParser, block: str) -> None:
+    command.add_argument(
+        "--update-readme",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PAGE",
+        help=f"Markdown files whose block <!-- evaluation:{block} --> is renewed",
+    )
 
 
 def _set(text: str) -> tuple[str, tuple[str, str | None]]:

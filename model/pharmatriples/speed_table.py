@@ -66,6 +66,38 @@ def keep(folder: Path, parts: Mapping[str, Mapping[str, Any]], command: str) -> 
     return page
 
 
+def summary(folder: Path) -> str:
+    """What `keep` has kept in a folder in one table: how many times as fast as the stock tool each is, and the growth.
+
+    Raises:
+        SpeedError: there is nothing that can be read.
+    """
+    path = folder / FIGURES
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return table(
+            ["", "", "times the stock tool"], [row for name in sorted(known) for row in _lines(known[name])], 2
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SpeedError(f"{path}: holds no figures of scripts/benchmark.py speed: {error!r}") from None
+
+
+def _lines(part: Mapping[str, Any]) -> Iterator[list[str]]:
+    if "rows" in part:
+        for name in dict.fromkeys(row[0] for row in part["rows"]):
+            small, large = [row for row in part["rows"] if row[0] == name][-2:]
+            yield [
+                part["what"],
+                f"{name}, {small[1]:,} -> {large[1]:,} characters: {small[2]:,} -> {large[2]:,} s, "
+                f"{small[4]:,} -> {large[4]:,} MB",
+                "",
+            ]
+        return
+    for name, ratio in ratios(part["rates"], part["base"]).items():
+        own = median(part["rates"][name])
+        yield [part["what"], f"{name}: {1 / own:.2f} s" if part.get("seconds") else f"{name}: {own:,.0f}", str(ratio)]
+
+
 def _section(part: Mapping[str, Any]) -> str:
     where = part["machine"]
     on = ", ".join([where["cpu"], f"{where['cores']} cores", f"{where['threads']} threads", *where["gpus"]])
