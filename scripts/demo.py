@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pharmatriples import load
 from pharmatriples.arguments import load_config
-from pharmatriples.cli import write_results, writing
+from pharmatriples.outputs import write_results, writing
 from pharmatriples.runs import is_current
 from pharmatriples.training import train
 

@@ -12,15 +12,16 @@ PACKAGE = Path(__file__).parents[1] / "model" / "pharmatriples"
 
 LAYERS = (
     {"schema", "dates", "frames", "registration", "blocks"},
-    {"documents"},
+    {"documents", "releases"},
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
+    | {"extraction", "progress"}
     | {"database_ids", "pubtator", "bioc", "splits", "layout"},
     {"windows", "configuration", "confidence", "decoding", "studio", "arguments", "records"} | {"golden", "measured"},
     {"dataset", "pairs", "heads", "prediction", "results", "scaling"},
     {"modeling", "runs"},
     {"features", "evaluation", "page", "tables", "ranking", "safety"},
-    {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "hub_card"},
-    {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock"},
+    {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "hub_card"} | {"outputs"},
+    {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock", "bulk"},
     {"loading"},
     {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component"}
     | {"bundle", "hub"},
