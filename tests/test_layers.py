@@ -23,9 +23,9 @@ LAYERS = (
     {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "hub_card"} | {"outputs"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock", "bulk"},
     {"loading"},
-    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component"}
-    | {"bundle", "hub"},
-    {"report"},
+    {"suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component"}
+    | {"bundle", "hub", "ray_extract"},
+    {"report", "cli"},
     {"__init__", "__main__"},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

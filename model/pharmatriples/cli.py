@@ -93,6 +93,12 @@ def _parser() -> argparse.ArgumentParser:
         "--max-chars", type=_positive, default=MAX_CHARS, metavar="N", help=f"refuse longer texts ({MAX_CHARS})"
     )
     extract.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="extract on a Ray cluster: auto for that of this machine, local for one that is made for the run",
+    )
+    extract.add_argument("--actors", type=_positive, metavar="N", help="copies of the model on the Ray cluster")
+    extract.add_argument(
         "--restart", action="store_true", help="throw away what a stopped run has done, and begin anew"
     )
     verify = commands.add_parser(
@@ -147,9 +153,12 @@ def _extract(options: argparse.Namespace) -> int:
     format_ = _format(options)
     found = sources(options.files or [STANDARD_INPUT])
     _check_output(options.output, found)
+    if options.ray is not None and any(source[0] == STANDARD_INPUT for source in found):
+        raise CommandError("standard input cannot be read by a cluster; write it to a file")
     columns = Columns(options.text_column, options.id_column, options.date_column)
     meter = Meter()
-    stream = Reading(options.batch_size, columns, options.max_chars).batches(found, meter)
+    reading = Reading(options.batch_size, columns, options.max_chars)
+    stream = reading.batches(found, meter)
     account = _Account()
     # A release is read before the model is loaded: a mistyped file name should not cost that time.
     ahead, readable = _look_ahead(stream)
@@ -160,10 +169,10 @@ def _extract(options: argparse.Namespace) -> int:
             _complain("nothing to read: the inputs hold no release")
         return 2
     stream = chain(ahead, stream)
-    extract = _load(options)
-    answer = partial(answers, extract)
+    # The actors of a cluster take its GPUs; here the model is loaded to know that it can be, and what it is.
+    extract = _load(options if options.ray is None else argparse.Namespace(**{**vars(options), "device": "cpu"}))
     write = partial(write_results, format_=format_, types=list(extract.model.schema.entities))
-    with _progress(options, meter, found) as done:
+    with _answering(options, extract, reading, found) as answer, _progress(options, meter, found) as done:
 
         def told(groups: Iterable[Sequence[Mapping[str, Any]]]) -> Iterator[Sequence[Mapping[str, Any]]]:
             for lines in groups:
@@ -191,6 +200,24 @@ def _flushed(groups: Iterable[Iterable[Mapping[str, Any]]], out: TextIO) -> Iter
     for lines in groups:
         yield from lines
         out.flush()
+
+
+@contextmanager
+def _answering(
+    options: argparse.Namespace, extract: Any, reading: Reading, found: Sequence[Source | Refusal]
+) -> Iterator[Callable[[Batch], list[dict[str, Any]]]]:
+    """What answers a batch: the pipeline here, or the actors of a Ray cluster."""
+    if options.ray is None:
+        yield partial(answers, extract)
+        return
+    try:
+        from .ray_extract import RayAnswers, cluster
+    except ImportError as error:
+        raise CommandError(error) from error
+    model = options.model or os.environ.get(MODEL_VARIABLE) or extract.model.name_or_path
+    of_load = {name: getattr(options, name) for name in ("device", "batch_size", "threshold", "precision")}
+    with cluster(options.ray):
+        yield RayAnswers(found, reading, model, of_load, options.actors)
 
 
 def _look_ahead(stream: Iterator[Batch]) -> tuple[list[Batch], bool]:
