@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pharmatriples import load
 from pharmatriples.arguments import load_config
-from pharmatriples.cli import write_results, writing
 from pharmatriples.onnx_export import export
 from pharmatriples.onnx_model import exported
+from pharmatriples.outputs import write_results, writing
 from pharmatriples.runs import is_current
 from pharmatriples.training import train
 

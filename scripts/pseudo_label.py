@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pharmatriples import Document, load
-from pharmatriples.cli import CommandError, read_releases
 from pharmatriples.documents import write_jsonl
 from pharmatriples.pseudo import pseudo_label
+from pharmatriples.releases import Refusal, read, sources
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,10 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         documents = []
-        for release in read_releases([options.texts]):
-            if isinstance(release, CommandError):
-                raise release
-            documents.append(Document(release.id, release.text))
+        for source in sources([options.texts]):
+            for release in [source] if isinstance(source, Refusal) else read(source):
+                if isinstance(release, Refusal):
+                    raise ValueError(release.error)
+                documents.append(Document(release.id, release.text))
         kept, report = pseudo_label(
             [load(model) for model in options.models], documents, options.agreement, options.confidence
         )

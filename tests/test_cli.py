@@ -54,7 +54,7 @@ class TestErrors:
         code = (
             "import sys\nfrom pharmatriples.cli import main\n"
             f"try:\n    main({arguments!r})\nfinally:\n"
-            "    assert not {'torch', 'transformers', 'numpy', 'rich', 'jinja2'} & set(sys.modules)"
+            "    assert not {'torch', 'transformers', 'numpy', 'rich', 'jinja2', 'pyarrow'} & set(sys.modules)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout
@@ -110,7 +110,7 @@ class TestErrors:
     def test_a_folder_without_texts_is_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         write("folder/a.md")
         assert main(["extract", "folder"]) == 2
-        assert capsys.readouterr().err.startswith("pharmatriples: folder: the folder holds no .txt file")
+        assert capsys.readouterr().err.startswith("pharmatriples: folder: the folder holds no text and no data (.txt, ")
 
     @pytest.mark.parametrize(
         ("output", "message"),
@@ -215,7 +215,11 @@ class TestInputs:
         write("a.jsonl", '{"text": "One."}\nnonsense\n{"text": "Three."}\n')
         code = main(["extract", "no.txt", "a.jsonl", write("b.txt"), "--model", str(model), "-o", "out.jsonl"])
         assert code == 1
-        assert [result["id"] for result in extracted("out.jsonl")] == ["a:1", "a:3", "b"]
+        results = extracted("out.jsonl")
+        assert [result["id"] for result in results] == ["no", "a:1", "a:2", "a:3", "b"]
+        errors = [result["error"] for result in results if "error" in result]
+        assert errors[0] == "no.txt: no such file; check the name"
+        assert errors[1].startswith("a.jsonl:2: not JSON")
         told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pharmatriples: ")]
         assert [line.split()[1] for line in told] == ["no.txt:", "a.jsonl:2:"]
 
@@ -296,13 +300,13 @@ class TestBeingStopped:
         assert process.stderr.read() == b""
         assert process.wait() == 141
 
-    def test_an_interrupt_leaves_no_half_file(
+    def test_an_interrupt_leaves_no_half_file_and_what_is_done(
         self, model: Path, here: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         write("out.jsonl", "old")
 
         def interrupt() -> None:
-            while not any(path.stat().st_size for path in here.glob(".out.jsonl.*")):
+            while not any(path.stat().st_size for path in here.glob("out.jsonl.partial/results.jsonl")):
                 time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGINT)
             while not done.wait(5):  # Python drops an interrupt that falls into a finalizer
@@ -318,6 +322,7 @@ class TestBeingStopped:
             done.set()
             signal.signal(signal.SIGINT, before)
         assert code == 130
-        assert capsys.readouterr().err == "pharmatriples: stopped\n"
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("pharmatriples: stopped; what is done stays in ")
         assert Path("out.jsonl").read_text() == "old"
-        assert sorted(path.name for path in here.iterdir()) == ["a.jsonl", "out.jsonl"]
+        assert sorted(path.name for path in here.iterdir()) == ["a.jsonl", "out.jsonl", "out.jsonl.partial"]

@@ -81,7 +81,7 @@ def test_the_metadata_name_license_extras_and_entry_points(wheel: Path) -> None:
     metadata = email.message_from_string(held["METADATA"])
     assert metadata["License-Expression"] == "Apache-2.0"
     assert "Apache License" in held["licenses/LICENSE"]
-    assert {"label-studio", "report", "spacy"} <= set(metadata.get_all("Provides-Extra", []))
+    assert {"label-studio", "ray", "report", "spacy"} <= set(metadata.get_all("Provides-Extra", []))
     assert "pharmatriples = pharmatriples.cli:main" in held["entry_points.txt"]
     assert "[spacy_factories]\npharmatriples = " in held["entry_points.txt"]
 

@@ -12,21 +12,21 @@ PACKAGE = Path(__file__).parents[1] / "model" / "pharmatriples"
 
 LAYERS = (
     {"schema", "dates", "frames", "registration", "blocks", "lanes", "precision", "timing"},
-    {"documents"},
+    {"documents", "releases"},
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
+    | {"batches", "progress"}
     | {"database_ids", "pubtator", "bioc", "splits", "layout"},
     {"windows", "configuration", "confidence", "decoding", "studio", "arguments", "records"} | {"golden", "measured"},
     {"dataset", "pairs", "heads", "prediction", "results", "scaling", "speed_table"},
     {"modeling", "runs", "extractor"},
     {"features", "evaluation", "page", "tables", "ranking", "safety"},
-    {"checkpoint", "onnx_model", "gpu_work"}
+    {"checkpoint", "onnx_model", "gpu_work", "outputs"}
     | {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "hub_card"},
-    {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock", "speed_gpu"},
+    {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock", "speed_gpu", "bulk"},
     {"loading", "speed_training"},
-    {"cli", "suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component", "onnx_export"}
-    | {"speed_inference", "speed_scaling"}
-    | {"bundle", "hub"},
-    {"report"},
+    {"suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component", "onnx_export"}
+    | {"speed_inference", "speed_scaling", "bundle", "hub", "ray_extract"},
+    {"report", "cli"},
     {"__init__", "__main__"},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

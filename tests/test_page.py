@@ -140,6 +140,11 @@ class TestRecords:
 
 
 class TestPage:
+    def test_a_release_that_could_not_be_read_says_why(self) -> None:
+        page = Page(render_page([{"id": "a", "error": "<not> UTF-8"}, result()], TYPES))
+        assert page.texts("p", "soft") == ["<not> UTF-8"]
+        assert "2 releases, 1 record" in page.texts("p")
+
     def test_many_releases_have_an_index_and_one_has_none(self) -> None:
         page = Page(render_page([result("a"), empty("b", "\n\n The title \nmore")], TYPES))
         (nav,) = page.texts("nav")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shlex
 import subprocess
@@ -66,6 +67,8 @@ def test_each_extract_command_runs(
     (tmp_path / "releases").mkdir()
     (tmp_path / "releases" / "one.txt").write_text("The FDA approved X.")
     (tmp_path / "news.jsonl").write_text('{"id": "a", "text": "The FDA approved X."}\n')
+    (tmp_path / "archive").symlink_to("releases")
+    (tmp_path / "news.csv.gz").write_bytes(gzip.compress(b"key,body\na,The FDA approved X.\n"))
     arguments = [argument.replace("news.jsonl.gz", "news.jsonl") for argument in arguments]
     if parts[0] == "cat":
         arguments.insert(1, "release.txt")

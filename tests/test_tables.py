@@ -4,8 +4,11 @@ import csv
 import io
 from typing import Any
 
+import pyarrow
 import pytest
-from pharmatriples.tables import COLUMNS, print_table, record_rows, write_csv
+from pharmatriples.frames import DTYPES
+from pharmatriples.tables import COLUMNS, print_table, record_rows, write_csv, write_parquet
+from pyarrow import parquet
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -44,13 +47,13 @@ class TestRecordRows:
             **{"id": "a", "drug": "ACM-101", "target": "CD19", "indication": "lupus nephritis"},
             **{"event": "acceptance", "status": "occurred", "trigger": "accepted"},
             **{"organizations": "NMPA; Acme", "dates": "May 2025", "dates_iso": "2025-05"},
-            **{"score": 0.93, "start": 7, "end": 61},
+            **{"score": 0.93, "start": 7, "end": 61, "error": None},
         }
 
     def test_a_record_without_target_and_indication_is_one_row_with_none_there(self) -> None:
         (row,) = record_rows(result(BARE))
         assert {key for key, value in row.items() if value is None} == {
-            *("drug", "target", "indication", "organizations", "dates", "dates_iso")
+            *("drug", "target", "indication", "organizations", "dates", "dates_iso", "error")
         }
 
     def test_dates_in_iso_8601_are_as_many_as_their_wordings(self) -> None:
@@ -66,6 +69,11 @@ class TestRecordRows:
 
     def test_a_release_without_records_has_no_rows(self) -> None:
         assert record_rows(result()) == []
+
+    def test_an_error_is_a_row(self) -> None:
+        (row,) = record_rows({"id": "a", "error": "why"})
+        assert {key: value for key, value in row.items() if value is not None} == {"id": "a", "error": "why"}
+        assert tuple(row) == COLUMNS
 
 
 class TestCsv:
@@ -84,6 +92,35 @@ class TestCsv:
         out = io.StringIO()
         write_csv([], out)
         assert out.getvalue() == ",".join(COLUMNS) + "\n"
+
+
+class TestParquet:
+    def table(self, *results: dict[str, Any]) -> pyarrow.Table:
+        out = io.BytesIO()
+        write_parquet(results, out)
+        return parquet.read_table(io.BytesIO(out.getvalue()))
+
+    def test_a_record_is_a_row_with_lists_and_so_is_an_error(self) -> None:
+        nasty = record(drug="A \ud83d 😀", dates_iso=[None])
+        first, second, third = self.table(result(nasty, BARE), {"id": "b", "error": "why"}).to_pylist()
+        assert (first["id"], first["drug"], first["targets"]) == ("a", "A \\ud83d 😀", ["CD19", "CD20"])
+        assert (first["dates_iso"], first["score"], first["start"], first["end"]) == ([None], 0.93, 7, 61)
+        assert (second["drug"], second["indications"], second["error"]) == (None, [], None)
+        assert {key: value for key, value in third.items() if value is not None} == {"id": "b", "error": "why"}
+
+    def test_the_schema_does_not_depend_on_the_results(self) -> None:
+        assert self.table().schema == self.table(result(BARE)).schema == self.table(result(record())).schema
+
+    def test_the_columns_are_those_of_a_frame_and_the_error(self) -> None:
+        assert self.table().column_names == ["id", *DTYPES, "error"]
+
+    def test_rows_are_written_in_groups(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pharmatriples.tables.GROUP", 3)
+        out = io.BytesIO()
+        write_parquet([result(BARE, id_=str(n)) for n in range(8)], out)
+        file = parquet.ParquetFile(io.BytesIO(out.getvalue()))
+        assert [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)] == [3, 3, 2]
+        assert file.read().column("id").to_pylist() == list("01234567")
 
 
 def printed(*results: dict[str, Any], width: int) -> str:
@@ -119,6 +156,10 @@ class TestPrintTable:
         lines = printed(result(record(), id_="x y"), result(id_="b"), width=120).splitlines()
         assert lines[0] == "x y  1 record"
         assert "b  0 records" in lines
+
+    def test_an_error_stands_beside_its_id(self) -> None:
+        lines = printed({"id": "a\n", "error": "not\x1b UTF-8"}, result(id_="b"), width=120).splitlines()
+        assert lines == ["a  not UTF-8", "", "b  0 records", ""]
 
     def test_brackets_are_no_markup(self) -> None:
         assert "[bold]X[/bold]" in printed(result(record(drug="[bold]X[/bold]"), id_="[red]"), width=160)

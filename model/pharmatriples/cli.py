@@ -7,35 +7,33 @@ Exit codes: 0, all is done; 1, some inputs were refused, each with a line on sta
 from __future__ import annotations
 
 import argparse
-import gzip
-import io
-import json
 import os
 import sys
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
-FORMATS = ("table", "jsonl", "csv", "html")
-SUFFIXES = {".txt": "table", **{f".{name}": name for name in FORMATS[1:]}}
+from .batches import Batch, ExtractionError, Reading, answers
+from .bulk import Journal, JournalError
+from .outputs import FORMATS, SUFFIXES, OutputError, format_of, is_special, write_results, writing
+from .releases import MAX_CHARS, STANDARD_INPUT, Columns, Meter, Refusal, Source, sources
+
 MODEL_VARIABLE = "PHARMATRIPLES_MODEL"
 MODEL_FOLDERS = ("runs/default", "runs/demo")
-STANDARD_INPUT = "-"
+# Devices of GPUs, by NVIDIA and by AMD: to know of one without importing torch.
+GPUS = ("/dev/nvidiactl", "/dev/kfd")
+# Batches of documents that are looked at for one that can be read, before the model is loaded.
+LOOK_AHEAD = 100
 
 
 class CommandError(ValueError):
     """An input or option that cannot be used; the message names it and says what to do."""
-
-
-class Release(NamedTuple):
-    """A text to read, and the id that its result carries."""
-
-    id: str
-    text: str
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,15 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return options.run(options)
-    except CommandError as error:
+    except (CommandError, ExtractionError, OutputError, JournalError) as error:
         _complain(error)
         return 2
     except BrokenPipeError:
         # The reader has seen enough, as in `pharmatriples extract ... | head`; Python must not flush once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except KeyboardInterrupt:
-        _complain("stopped")
+    except KeyboardInterrupt as stop:
+        _complain("; ".join(("stopped", *stop.args)))
         return 130
 
 
@@ -73,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
         "files",
         nargs="*",
         metavar="FILE",
-        help="text files, folders with .txt files, JSON lines (.jsonl, .jsonl.gz: objects with "
-        '"text" and, if wanted, "id"), or - for plain text on standard input (the default)',
+        help="text files (.txt, .txt.gz), data (.jsonl, .jsonl.gz, .csv, .csv.gz, .parquet: a release a line or row), "
+        "folders of text files or else of data, or - for plain text on standard input (the default)",
     )
     extract.add_argument(
         "--model",
@@ -88,8 +86,37 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument(
         "--precision", type=_probability, metavar="P", help="keep the records of which this share should be right"
     )
-    extract.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="texts read at once (32)")
+    extract.add_argument("--batch-size", type=_positive, default=64, metavar="N", help="texts read at once (64)")
     extract.add_argument("--device", metavar="D", help="such as cpu or cuda:0; default: a GPU if there is one")
+    extract.add_argument(
+        "--backend",
+        choices=("auto", "torch", "onnx"),
+        default="auto",
+        help="what runs the model; auto: onnx on the CPU where the model is exported, which starts sooner",
+    )
+    extract.add_argument(
+        "--dtype",
+        default="auto",
+        metavar="T",
+        help="of the encoder: float32, bfloat16, float16, fastest (bfloat16 where it is fast), with onnx also int8; "
+        "default: as it was saved",
+    )
+    for kind, default in vars(Columns()).items():
+        name = kind.removeprefix("release_")
+        help_ = f"column, or key of JSON lines, with the {kind.replace('_', ' ')} ({default})"
+        extract.add_argument(f"--{name}-column", default=default, metavar="NAME", help=help_)
+    extract.add_argument(
+        "--max-chars", type=_positive, default=MAX_CHARS, metavar="N", help=f"refuse longer texts ({MAX_CHARS})"
+    )
+    extract.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="extract on a Ray cluster: auto for that of this machine, local for one that is made for the run",
+    )
+    extract.add_argument("--actors", type=_positive, metavar="N", help="copies of the model on the Ray cluster")
+    extract.add_argument(
+        "--restart", action="store_true", help="throw away what a stopped run has done, and begin anew"
+    )
     verify = commands.add_parser(
         "verify",
         help="recompute the golden inputs that a model carries",
@@ -119,19 +146,144 @@ def _positive(value: str) -> int:
     return int(value)
 
 
+class _Account:
+    """What became of the documents; each error is told as it comes."""
+
+    def __init__(self) -> None:
+        self.documents = self.refused = 0
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        self.documents += 1
+        if "error" in line:
+            self.refused += 1
+            _complain(line["error"])
+
+    @property
+    def exit_code(self) -> int:
+        if self.refused == self.documents:
+            return 2
+        return 1 if self.refused else 0
+
+
 def _extract(options: argparse.Namespace) -> int:
     format_ = _format(options)
-    refused: list[CommandError] = []
-    releases = _readable(read_releases(options.files or [STANDARD_INPUT]), refused)
-    # The first release is read before the model is loaded: a mistyped file name should not cost that time.
-    first = next(releases, None)
-    if first is None:
+    found = sources(options.files or [STANDARD_INPUT])
+    _check_output(options.output, found)
+    if options.ray is not None and any(source[0] == STANDARD_INPUT for source in found):
+        raise CommandError("standard input cannot be read by a cluster; write it to a file")
+    columns = Columns(options.text_column, options.id_column, options.date_column)
+    meter = Meter()
+    reading = Reading(options.batch_size, columns, options.max_chars)
+    stream = reading.batches(found, meter)
+    account = _Account()
+    # A release is read before the model is loaded: a mistyped file name should not cost that time.
+    ahead, readable = _look_ahead(stream)
+    if not readable:
+        for item in chain.from_iterable(batch.items for batch in ahead):
+            account.add(item._asdict())
+        if not ahead:
+            _complain("nothing to read: the inputs hold no release")
         return 2
-    extract = _load(options)
-    results = _results(extract, chain([first], releases))
-    with writing(options.output) as out:
-        write_results(results, out, format_, list(extract.model.schema.entities))
-    return 1 if refused else 0
+    stream = chain(ahead, stream)
+    # The actors of a cluster take its GPUs; here the model is loaded to know that it can be, and what it is.
+    extract = _load(options if options.ray is None else argparse.Namespace(**{**vars(options), "device": "cpu"}))
+    write = partial(write_results, format_=format_, types=list(extract.model.schema.entities))
+    with _answering(options, extract, reading, found) as answer, _progress(options, meter, found) as done:
+
+        def told(groups: Iterable[Sequence[Mapping[str, Any]]]) -> Iterator[Sequence[Mapping[str, Any]]]:
+            for lines in groups:
+                for line in lines:
+                    account.add(line)
+                yield lines
+                done(len(lines))
+
+        if options.output is None or is_special(options.output):
+            with writing(options.output) as out:
+                write(_flushed(told(map(answer, stream)), out), out)
+        else:
+            with _journal(options, extract) as journal:
+                deque(told(journal.fill(stream, answer)), maxlen=0)
+                if account.exit_code == 2:
+                    journal.discard()
+                else:
+                    plain = format_ == "jsonl" and options.output.suffix != ".gz"
+                    journal.finish(None if plain else write)
+    return account.exit_code
+
+
+def _flushed(groups: Iterable[Iterable[Mapping[str, Any]]], out: TextIO) -> Iterator[Mapping[str, Any]]:
+    """The lines of the groups, each group sent off before the next is waited for."""
+    for lines in groups:
+        yield from lines
+        out.flush()
+
+
+@contextmanager
+def _answering(
+    options: argparse.Namespace, extract: Any, reading: Reading, found: Sequence[Source | Refusal]
+) -> Iterator[Callable[[Batch], list[dict[str, Any]]]]:
+    """What answers a batch: the pipeline here, or the actors of a Ray cluster."""
+    if options.ray is None:
+        yield partial(answers, extract)
+        return
+    try:
+        from .ray_extract import RayAnswers, cluster
+    except ImportError as error:
+        raise CommandError(error) from error
+    model = options.model or os.environ.get(MODEL_VARIABLE) or extract.model.name_or_path
+    names = ("device", "dtype", "backend", "batch_size", "threshold", "precision")
+    of_load = {name: getattr(options, name) for name in names}
+    with cluster(options.ray):
+        yield RayAnswers(found, reading, model, of_load, options.actors)
+
+
+def _look_ahead(stream: Iterator[Batch]) -> tuple[list[Batch], bool]:
+    """The first batches, up to one with a release; and whether there is one, or may be behind them."""
+    ahead: list[Batch] = []
+    for batch in stream:
+        ahead.append(batch)
+        if batch.releases or len(ahead) == LOOK_AHEAD:
+            return ahead, True
+    return ahead, False
+
+
+@contextmanager
+def _journal(options: argparse.Namespace, extract: Any) -> Iterator[Journal]:
+    """The journal of the run; how a stopped run goes on is told with what stopped it."""
+    from .measured import model_sha256
+
+    settings = {
+        "version": version("pharmatriples"),
+        "model": model_sha256(Path(extract.model.name_or_path)),
+        **{name: getattr(options, name) for name in ("backend", "dtype", "threshold", "precision", "max_chars")},
+        **{name: getattr(options, name) for name in ("text_column", "id_column", "date_column")},
+        "inputs": options.files,
+    }
+    journal = Journal(options.output, settings, options.restart)
+    stays = f"what is done stays in {journal.folder}, and the same command goes on"
+    try:
+        with journal:
+            yield journal
+    except OSError as error:
+        reason = error.strerror or error
+        raise CommandError(f"{options.output}: cannot be written ({reason}); when it can, {stays}") from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(stays) from None
+
+
+@contextmanager
+def _progress(
+    options: argparse.Namespace, meter: Meter, found: Sequence[Source | Refusal]
+) -> Iterator[Callable[[int], None]]:
+    """Told how many documents are done; shows it where a terminal is free for it."""
+    if not sys.stderr.isatty() or (options.output is None and sys.stdout.isatty()):
+        yield lambda count: None
+        return
+    from .progress import progress
+
+    files = [source.path for source in found if isinstance(source, Source) and os.path.isfile(source.path)]
+    with progress(meter, sum(map(os.path.getsize, files))) as done:
+        yield done
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -139,7 +291,7 @@ def _verify(options: argparse.Namespace) -> int:
     from .loading import load
 
     where = {"revision": options.revision} if options.revision else {}
-    with _quiet_model("verified"):
+    with _loading("verified"):
         try:
             found = verify(load(options.model, device=options.device, **where), options.model, **where)
         except DriftError as error:
@@ -151,41 +303,29 @@ def _verify(options: argparse.Namespace) -> int:
     return 0
 
 
-def write_results(results: Iterable[dict], out: TextIO, format_: str, types: Sequence[str]) -> None:
-    """Write results, which carry their id and text, in one of FORMATS; `types` are the entity types, for colours."""
-    if format_ == "jsonl":
-        for result in results:
-            out.write(json.dumps(result, ensure_ascii=False) + "\n")
-            out.flush()
-    elif format_ == "csv":
-        from .tables import write_csv
-
-        write_csv(results, out)
-    elif format_ == "html":
-        from .page import render_page
-
-        out.write(render_page(list(results), types))
-    else:
-        from .tables import print_table
-
-        print_table(results, out)
-
-
 def _format(options: argparse.Namespace) -> str:
     """The format to write; options that contradict each other are refused before anything slow begins."""
     output: Path | None = options.output
     if output is None:
+        if options.format == "parquet" and sys.stdout.isatty():
+            raise CommandError("Parquet is nothing to read on a terminal; name a file with -o")
         return options.format or "table"
     if output.is_dir():
         raise CommandError(f"{output}: is a folder; name a file in it")
     if not output.parent.is_dir():
         raise CommandError(f"{output}: there is no folder {output.parent}; make it, or write elsewhere")
-    if any(output.exists() and Path(file).exists() and output.samefile(file) for file in options.files):
-        raise CommandError(f"{output}: is an input, too; write to another file")
-    format_ = options.format or SUFFIXES.get(output.suffix)
+    format_ = options.format or format_of(output.name)
     if format_ is None:
         raise CommandError(f"{output}: its suffix names no format; use {', '.join(SUFFIXES)}, or say --format")
     return format_
+
+
+def _check_output(output: Path | None, found: Sequence[Source | Refusal]) -> None:
+    if output is None or not output.is_file():
+        return
+    for source in found:
+        if isinstance(source, Source) and os.path.exists(source.path) and os.path.samefile(source.path, output):
+            raise CommandError(f"{output}: is an input, too; write to another file")
 
 
 def _load(options: argparse.Namespace) -> Any:
@@ -197,144 +337,41 @@ def _load(options: argparse.Namespace) -> Any:
         )
     from .loading import load
 
-    with _quiet_model("loaded"):
+    options.backend = _backend(options, Path(name))
+    with _loading("loaded"):
         return load(
             name,
             device=options.device,
+            dtype=options.dtype,
+            backend=options.backend,
             batch_size=options.batch_size,
             threshold=options.threshold,
             precision=options.precision,
         )
 
 
-@contextmanager
-def _quiet_model(what: str) -> Iterator[None]:
-    """No progress bars; what goes wrong is one line: that the model cannot be `what`."""
-    from transformers.utils.logging import disable_progress_bar
+def _backend(options: argparse.Namespace, folder: Path) -> str:
+    """What runs the model: as asked for, or an export that fits it, where the CPU is to read and can."""
+    if options.backend != "auto":
+        return options.backend
+    from .onnx_model import DTYPES, exported
 
-    disable_progress_bar()
+    on_cpu = options.device == "cpu" or (options.device is None and not any(map(os.path.exists, GPUS)))
+    if not on_cpu or options.dtype not in ("auto", *DTYPES) or not find_spec("onnxruntime"):
+        return "torch"
+    with _loading("loaded"):
+        return "onnx" if exported(folder) else "torch"
+
+
+@contextmanager
+def _loading(what: str) -> Iterator[None]:
+    """No progress bars; what goes wrong is one line: that the model cannot be `what`."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         yield
     except (OSError, ValueError, RuntimeError, AssertionError) as error:  # torch asserts that it has CUDA
         raise CommandError(f"the model cannot be {what}: {' '.join(str(error).split())}") from error
 
 
-def _results(extract: Callable[[Iterator[str]], Iterable[dict]], releases: Iterable[Release]) -> Iterator[dict]:
-    """The result of each release with its id and text. The pipeline reads ahead, so what it has read waits in line."""
-    waiting: deque[Release] = deque()
-
-    def texts() -> Iterator[str]:
-        for release in releases:
-            waiting.append(release)
-            yield release.text
-
-    for result in extract(texts()):
-        release = waiting.popleft()
-        yield {"id": release.id, "text": release.text, **result}
-
-
 def _complain(message: object) -> None:
     print(f"pharmatriples: {message}", file=sys.stderr)
-
-
-def _readable(found: Iterable[Release | CommandError], refused: list[CommandError]) -> Iterator[Release]:
-    """The releases; an error among them is told at once and kept in `refused`."""
-    for item in found:
-        if isinstance(item, CommandError):
-            _complain(item)
-            refused.append(item)
-        else:
-            yield item
-
-
-def read_releases(names: Sequence[str]) -> Iterator[Release | CommandError]:
-    """The releases of files, folders and standard input, in the order given; what cannot be read is an error."""
-    sources: list[Path | CommandError] = []
-    for name in names:
-        path = Path(name)
-        if name != STANDARD_INPUT and path.is_dir():
-            texts = sorted(path.glob("*.txt"))
-            sources += texts or [CommandError(f"{path}: the folder holds no .txt file; name one that does, or files")]
-        else:
-            sources.append(path)
-    stems = Counter(source.stem for source in sources if isinstance(source, Path))
-    for source in sources:
-        if isinstance(source, CommandError):
-            yield source
-        elif source.name.endswith((".jsonl", ".jsonl.gz")):
-            yield from _read_lines(source)
-        else:
-            yield _read_text(source, source.stem if stems[source.stem] == 1 else str(source))
-
-
-def _read_text(path: Path, id_: str) -> Release | CommandError:
-    try:
-        if str(path) == STANDARD_INPUT:
-            if sys.stdin.isatty():
-                print("Reading the text of one release; end it with Ctrl-D.", file=sys.stderr)
-            return Release("stdin", sys.stdin.buffer.read().decode("utf-8-sig"))
-        return Release(id_, path.read_bytes().decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        return _unreadable(path, error)
-
-
-def _read_lines(path: Path) -> Iterator[Release | CommandError]:
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _read_line(path, number, line)
-    except (OSError, EOFError) as error:
-        yield _unreadable(path, error)
-
-
-def _read_line(path: Path, number: int, line: bytes) -> Release | CommandError:
-    where = f"{path}:{number}"
-    try:
-        data = json.loads(line.strip().decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return _unreadable(where, error)
-    except (json.JSONDecodeError, RecursionError) as error:
-        return CommandError(f"{where}: not JSON ({error}); a line is one JSON object")
-    text = data.get("text") if isinstance(data, Mapping) else None
-    if not isinstance(text, str):
-        return CommandError(f'{where}: no text; a line is an object such as {{"id": "...", "text": "..."}}')
-    id_ = data.get("id", f"{path.name.partition('.jsonl')[0]}:{number}")
-    if isinstance(id_, bool) or not isinstance(id_, str | int):
-        return CommandError(f"{where}: the id is {id_!r:.40}; give a string or a number, or leave it out")
-    return Release(str(id_), text)
-
-
-def _unreadable(where: object, error: Exception) -> CommandError:
-    if isinstance(error, UnicodeDecodeError):
-        return CommandError(f"{where}: not UTF-8 text (byte {error.start}: {error.reason}); convert it to UTF-8")
-    if isinstance(error, FileNotFoundError):
-        return CommandError(f"{where}: no such file; check the name")
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-    return CommandError(f"{where}: cannot be read ({reason}); check the file")
-
-
-@contextmanager
-def writing(path: Path | None) -> Iterator[TextIO]:
-    """Where to write: standard output, or a file that takes its name when all is written."""
-    # Half a surrogate pair, which JSON lines may hold, is no UTF-8; its escape is JSON again.
-    encoding: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-    if path is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(**encoding)
-        yield sys.stdout
-        sys.stdout.flush()
-        return
-    path = path.resolve()
-    # A pipe or a device is written as it is.
-    part = path if path.exists() and not path.is_file() else path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "w", **encoding) as out:
-            yield out
-        if part != path:
-            os.replace(part, path)
-    except OSError as error:
-        raise CommandError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        if part != path:
-            part.unlink(missing_ok=True)

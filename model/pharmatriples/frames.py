@@ -47,12 +47,13 @@ def record_frame(
                 raise ValueError(f"the ids end after {number} texts; give one for each text") from None
             yield text
 
-    rows = [row for result in extract(read()) for row in _rows(waiting.popleft(), result)]
+    rows = [row for result in extract(read()) for row in record_lists(waiting.popleft(), result)]
     dtype = "int64" if ids is None else getattr(ids, "dtype", "object")
     return pd.DataFrame(rows, columns=["id", *DTYPES]).astype({"id": dtype, **DTYPES})
 
 
-def _rows(id_: Any, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def record_lists(id_: Any, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A row for each record of a result: `id` and the keys of DTYPES."""
     for record in result["records"]:
         yield {
             "id": id_,

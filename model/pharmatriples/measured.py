@@ -29,6 +29,20 @@ def weights_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def model_sha256(folder: Path) -> str:
+    """Of all that decides what a model gives: its weights, configuration and tokenizer.
+
+    Raises:
+        OSError: it holds no weights or no configuration.
+    """
+    digest = hashlib.sha256(weights_sha256(folder).encode())
+    digest.update((folder / "config.json").read_bytes())
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        if (folder / name).exists():
+            digest.update((folder / name).read_bytes())
+    return digest.hexdigest()
+
+
 def keep(folder: Path, name: str, figures: Mapping[str, Any]) -> Path:
     """Put the figures of the set `name` beside a model; those of other weights that were there go.
 

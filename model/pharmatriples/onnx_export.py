@@ -17,7 +17,7 @@ from .golden import INPUTS, unequal, versions
 from .loading import load
 from .measured import weights_sha256
 from .modeling import TriplesModel
-from .onnx_model import ENCODERS, EXPORT, FOLDER
+from .onnx_model import DTYPES, EXPORT, FOLDER
 from .pairs import ALIAS_FEATURES, RELATION_FEATURES
 
 # Scores have four digits, so that equal ones may differ by one in the last.
@@ -149,8 +149,8 @@ def quantize(run: str | Path) -> Path:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     folder = Path(run) / FOLDER
-    path = folder / ENCODERS["int8"]
-    quantize_dynamic(folder / ENCODERS["float32"], path, weight_type=QuantType.QInt8, per_channel=True)
+    path = folder / DTYPES["int8"]
+    quantize_dynamic(folder / DTYPES["float32"], path, weight_type=QuantType.QInt8, per_channel=True)
     return path
 
 

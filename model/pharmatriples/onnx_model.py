@@ -28,8 +28,8 @@ from .windows import EncodedText
 
 FOLDER, EXPORT = "onnx", "export.json"
 GRAPHS = ("encoder", "words", "tags", "mentions", "aliases", "relations", "rivals")
-# Precision -> the file of the encoder; the heads are always in fp32.
-ENCODERS = {"float32": "encoder.onnx", "int8": "encoder.int8.onnx"}
+# Of the encoder -> its file; the heads are always in fp32.
+DTYPES = {"float32": "encoder.onnx", "int8": "encoder.int8.onnx"}
 HINT = "make one with: python scripts/export_onnx.py"
 
 
@@ -47,7 +47,7 @@ class OnnxModel:
     Args:
         folder: of a trained model, with its export in it.
         export: what `exported` found in it.
-        precision: a name of ENCODERS.
+        dtype: a name of DTYPES.
 
     Raises:
         ModelError: a graph is missing or is none.
@@ -55,9 +55,10 @@ class OnnxModel:
 
     token_budget = 512
 
-    def __init__(self, folder: Path, export: Mapping[str, Any], precision: str = "float32"):
+    def __init__(self, folder: Path, export: Mapping[str, Any], dtype: str = "float32"):
         import onnxruntime
 
+        self.name_or_path = str(folder)
         values = {"window": 512, "stride": 128, "thresholds": None, "calibration": None}
         self.config = SimpleNamespace(**values | json_object(folder / CONFIG, LARGEST_CONFIG))
         self.schema = Schema.from_json(self.config.schema)
@@ -69,7 +70,7 @@ class OnnxModel:
         options.log_severity_level = 3
         self.graphs = {}
         for name in GRAPHS:
-            path = folder / FOLDER / (ENCODERS[precision] if name == "encoder" else f"{name}.onnx")
+            path = folder / FOLDER / (DTYPES[dtype] if name == "encoder" else f"{name}.onnx")
             if not path.is_file():
                 raise ModelError(f"{FOLDER}/{path.name} is missing; {HINT} {folder}")
             try:
@@ -179,20 +180,20 @@ def exported(folder: Path) -> dict[str, Any] | None:
     return found if found.get("weights_sha256") == weights_sha256(folder) else None
 
 
-def load_onnx(folder: Path, precision: str) -> tuple[OnnxModel, ExportedTokenizer]:
+def load_onnx(folder: Path, dtype: str) -> tuple[OnnxModel, ExportedTokenizer]:
     """The exported model in a folder, and its tokenizer.
 
     Raises:
-        ModelError: there is no export of the model that is in the folder, it cannot be read, or has no such precision.
+        ModelError: there is no export of the model that is in the folder, it cannot be read, or has no such dtype.
     """
     export = exported(folder)
     if export is None:
         raise ModelError(f"no ONNX export of these weights; {HINT} {folder}")
-    if precision not in ENCODERS:
-        raise ModelError(f"with onnx, dtype must be auto, {', '.join(ENCODERS)}, found {precision!r:.60}")
-    if precision == "int8" and not export.get("int8"):
+    if dtype not in DTYPES:
+        raise ModelError(f"with onnx, dtype must be auto, {', '.join(DTYPES)}, found {dtype!r:.60}")
+    if dtype == "int8" and not export.get("int8"):
         raise ModelError(f"its export has no int8 encoder; {HINT} {folder} --int8 DATA")
-    model = OnnxModel(folder, export, precision)
+    model = OnnxModel(folder, export, dtype)
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
     return model, ExportedTokenizer(tokenizer, export["sep_token_id"], export["pad_token_id"])
 

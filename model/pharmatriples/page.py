@@ -1,6 +1,6 @@
 """One self-contained HTML page: each release with its mentions in colour, and its records as a table.
 
-A result is what the pipeline returns for one text, with the release's `id` and `text` added.
+A result is what the pipeline returns for one text, with the release's `id` and `text` added; or an `id` and an `error`.
 """
 
 from __future__ import annotations
@@ -46,13 +46,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Release:
-    """A release as the page shows it; `anchor` is the id of its section, `title` its first line."""
+    """A release as the page shows it; `anchor` is the id of its section, `title` its first line.
+
+    One that could not be read has an `error` alone.
+    """
 
     id: str
     anchor: str
-    title: str
-    pieces: tuple[Piece, ...]
-    rows: tuple[Row, ...]
+    title: str = ""
+    pieces: tuple[Piece, ...] = ()
+    rows: tuple[Row, ...] = ()
+    error: str = ""
 
 
 def render_page(results: Sequence[Mapping[str, Any]], types: Sequence[str]) -> str:
@@ -62,7 +66,7 @@ def render_page(results: Sequence[Mapping[str, Any]], types: Sequence[str]) -> s
         results: one for each release, in the order of the page.
         types: the entity types in the order of the legend; the order gives the colours.
     """
-    found = dict.fromkeys(entity["type"] for result in results for entity in result["entities"])
+    found = dict.fromkeys(entity["type"] for result in results for entity in result.get("entities", ()))
     colours = {type_: i for i, type_ in enumerate(dict.fromkeys([*types, *found]))}
     releases = [_release(result, f"r{number}", colours) for number, result in enumerate(results, 1)]
     return render("page.html", releases=releases, colours=colours)
@@ -81,6 +85,8 @@ def render(template: str, **values: Any) -> str:
 
 
 def _release(result: Mapping[str, Any], anchor: str, colours: Mapping[str, int]) -> Release:
+    if "error" in result:
+        return Release(result["id"], anchor, error=result["error"])
     names = {entity["id"]: f"{anchor}-e{number}" for number, entity in enumerate(result["entities"], 1)}
     pieces = tuple(_pieces(result, anchor, names, colours))
     first = {piece.entity: piece.anchor for piece in reversed(pieces)}

@@ -1,6 +1,6 @@
-"""Tables of records: rows and CSV for a spreadsheet, and a table to read in a terminal.
+"""Tables of records: rows, CSV for a spreadsheet, Parquet, and a table to read in a terminal.
 
-A result is what the pipeline returns for one text, with the release's `id` added.
+A result is what the pipeline returns for one text, with the release's `id` added; or an `id` and an `error`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import csv
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -17,21 +17,27 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from .frames import record_lists
+
 COLUMNS = (
     *("id", "drug", "target", "indication", "event", "status", "trigger"),
-    *("organizations", "dates", "dates_iso", "score", "start", "end"),
+    *("organizations", "dates", "dates_iso", "score", "start", "end", "error"),
 )
+# Rows of a row group of Parquet.
+GROUP = 10_000
 # Of a line where there is no terminal to ask for its width, and between two columns.
 WIDTH, GAP = 120, 3
 
 
 def record_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The records of a release as rows: one for each target and indication of a record.
+    """The records of a release as rows: one for each target and indication of a record; or one for its error.
 
     The keys of a row are COLUMNS; what a record lacks is None. Organizations and dates are joined by "; ", and so are
     the dates in ISO 8601, as many, empty where a date has no sure meaning.
     `start` and `end` bound the record's evidence in the text.
     """
+    if "error" in result:
+        return [dict.fromkeys(COLUMNS) | {"id": result["id"], "error": result["error"]}]
     return [
         {
             "id": result["id"],
@@ -47,6 +53,7 @@ def record_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
             "score": record["score"],
             "start": record["evidence"]["start"],
             "end": record["evidence"]["end"],
+            "error": None,
         }
         for record in result["records"]
         for target, indication in product(record["targets"] or [None], record["indications"] or [None])
@@ -61,6 +68,39 @@ def write_csv(results: Iterable[Mapping[str, Any]], out: TextIO) -> None:
         writer.writerows(record_rows(result))
 
 
+def write_parquet(results: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
+    """Write a row for each record, as in `to_frame`: what a record has several of is a list. An error is a row, too."""
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    text, texts = pyarrow.string(), pyarrow.list_(pyarrow.string())
+    schema = pyarrow.schema(
+        {
+            **{"id": text, "drug": text, "targets": texts, "indications": texts},
+            **dict.fromkeys(("event", "status", "trigger"), text),
+            **dict.fromkeys(("organizations", "dates", "dates_iso"), texts),
+            **{"score": pyarrow.float64(), "start": pyarrow.int64(), "end": pyarrow.int64(), "error": text},
+        }
+    )
+    rows: list[dict[str, Any]] = []
+    with ParquetWriter(out, schema) as writer:
+        for result in results:
+            found = [result] if "error" in result else record_lists(result["id"], result)
+            rows += [{key: _utf8(value) for key, value in row.items()} for row in found]
+            if len(rows) >= GROUP:
+                writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+                rows = []
+        if rows:
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+
+
+def _utf8(value: Any) -> Any:
+    """Without half surrogate pairs, of which Arrow makes no text; CSV has the same escapes."""
+    if isinstance(value, list):
+        return [_utf8(item) for item in value]
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
 def print_table(results: Iterable[Mapping[str, Any]], out: TextIO, width: int | None = None) -> None:
     """Print the records of each release for reading, as the releases come.
 
@@ -71,6 +111,10 @@ def print_table(results: Iterable[Mapping[str, Any]], out: TextIO, width: int | 
     """
     console = Console(file=out, width=width or shutil.get_terminal_size((WIDTH, 0)).columns, highlight=False)
     for result in results:
+        if "error" in result:
+            console.print(Text.assemble((_plain(result["id"]), "bold"), ("  " + _plain(result["error"]), "red")))
+            console.print()
+            continue
         count = len(result["records"])
         console.print(Text.assemble((_plain(result["id"]), "bold"), f"  {count} record{'' if count == 1 else 's'}"))
         if count:
