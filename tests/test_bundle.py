@@ -29,7 +29,7 @@ __all__ = ["bundle_dir"]
 SEEDS = [path.read_bytes().decode("utf-8") for path in sorted((ROOT / "seeds").glob("*.txt"))]
 CARD = "# Title\n\nSee [the data](data/README.md).\n\n<!-- results -->\nF1 99.9\n<!-- /results -->\n\nMade by [x](https://x)."
 # What a user of the code in a bundle may be asked to have installed.
-THIRD_PARTY = {"numpy", "torch", "transformers", "yaml", "dateutil", "safetensors"}
+THIRD_PARTY = {"numpy", "torch", "transformers", "tokenizers", "yaml", "dateutil", "safetensors"}
 
 WAYS = {
     "load": "import pharmatriples; extract = pharmatriples.load(model)",

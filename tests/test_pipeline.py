@@ -75,7 +75,7 @@ def test_an_empty_text_gives_empty_lists(extract: TriplesPipeline) -> None:
 def test_a_release_date_is_given_for_all_texts_or_for_each(
     extract: TriplesPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pharmatriples.pipeline.result", lambda document, confidence, lowest, day: day)
+    monkeypatch.setattr("pharmatriples.extractor.result", lambda document, confidence, lowest, day: day)
     third, fourth = date(2025, 3, 3), date(2025, 3, 4)
     assert extract("x", release_date="2025-03-03") == third
     assert extract(["x", "y"], release_date=third) == [third, third]
@@ -208,8 +208,8 @@ def test_a_device_is_named_as_torch_or_transformers_do(model_dir: Path, device: 
 
 
 @pytest.mark.parametrize("dtype", ["float", "int8", None, torch.float64, torch.int8])
-def test_a_dtype_that_is_none_of_three_is_refused(model_dir: Path, dtype: object) -> None:
-    with pytest.raises(ValueError, match="dtype must be auto, float32, float16, bfloat16, found "):
+def test_a_dtype_that_is_none_of_those_is_refused(model_dir: Path, dtype: object) -> None:
+    with pytest.raises(ValueError, match="dtype must be auto, fastest, float32, float16, bfloat16, found "):
         load(model_dir, dtype=dtype)
 
 
