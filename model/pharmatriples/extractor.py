@@ -87,9 +87,10 @@ class Extractor:
     def to_frame(self, texts: Any, ids: Iterable[Any] | None = None, **kwargs: Any) -> Any:
         """The records of texts as a pandas DataFrame, one row a record.
 
-        The columns are those of the command's CSV, but `targets` and `indications` are lists, as are `organizations`,
-        `dates` and `dates_iso` (ISO 8601, or None where a date has no sure meaning); `start` and `end` bound the
-        record's evidence in the text. Without a record the frame is empty and has the same columns and dtypes.
+        The columns are those of the command's CSV but for `error`. `targets` and `indications` are lists, as are
+        `organizations`, `dates` and `dates_iso` (ISO 8601, or None where a date has no sure meaning); `start` and `end`
+        bound the record's evidence in the text. Without a record the frame is empty and has the same columns and
+        dtypes.
 
         Args:
             texts: a str, a list, a Series or an iterator of str.
@@ -108,13 +109,21 @@ class Extractor:
         batch_size: int,
         thresholds: Mapping[str, float],
     ) -> Iterator[dict[str, Any]]:
-        days = iter(release_dates)
-        for number, document in enumerate(predict(self.model, self.windower, _checked(texts), batch_size, thresholds)):
-            try:
-                day = next(days)
-            except StopIteration:
-                raise _too_few(number) from None
-            yield result(document, self.confidence, thresholds.get(RECORDS, 0.0), day)
+        days: dict[str, date | None] = {}  # of the texts that are being read, by the ids of their documents
+
+        def dated() -> Iterator[str]:
+            given = iter(release_dates)
+            for number, text in enumerate(_checked(texts)):
+                try:
+                    days[str(number)] = next(given)
+                except StopIteration:
+                    raise _too_few(number) from None
+                yield text
+
+        def finish(document: Document) -> dict[str, Any]:
+            return result(document, self.confidence, thresholds.get(RECORDS, 0.0), days.pop(document.id))
+
+        return predict(self.model, self.windower, dated(), batch_size, thresholds, then=finish)
 
     def _thresholds(
         self, threshold: float | Mapping[str, float] | None, precision: float | Mapping[str, float] | None

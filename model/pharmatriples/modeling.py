@@ -186,8 +186,8 @@ class TriplesModel(PreTrainedModel):
         confidence = Confidence.from_dict(self.config.calibration)
         lowest = (self.config.thresholds or {}).get(RECORDS, 0.0)
         single = isinstance(texts, str)
-        found = predict(self, windower, [texts] if isinstance(texts, str) else texts, batch_size)
-        results = [result(document, confidence, lowest) for document in found]
+        given = [texts] if isinstance(texts, str) else texts
+        results = list(predict(self, windower, given, batch_size, then=lambda found: result(found, confidence, lowest)))
         return results[0] if single else results
 
     def heads_in_fp32(self) -> TriplesModel:

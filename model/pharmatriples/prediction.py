@@ -20,7 +20,7 @@ from .windows import EncodedText, Windower
 
 R = TypeVar("R")
 # Characters of the texts that one thread has at once, for each padded piece in one forward of the encoder.
-GROUP = 16
+GROUP = 8
 BATCH_SIZE = 64
 # Pairs that a head scores at once.
 PAIRS = 32_768
@@ -75,7 +75,8 @@ def predict(
     batch_size: int = BATCH_SIZE,
     thresholds: Mapping[str, float] | None = None,
     token_budget: int | None = None,
-) -> Iterator[Document]:
+    then: Callable[[Document], Any] = lambda document: document,
+) -> Iterator[Any]:
     """Predicted documents, one a text, in order; their ids are "0", "1", ...
 
     Args:
@@ -85,12 +86,13 @@ def predict(
         thresholds: entity or relation type -> smallest probability kept; default: those of the model's configuration.
             Where a type is not named it is 0.5 for relations, and none for mentions.
         token_budget: most padded pieces in one forward of the encoder; default: what is fast on the model's device.
+        then: what is given in place of each document, made of it in the thread that predicted it.
     """
     thresholds = (model.config.thresholds or {}) if thresholds is None else thresholds
     budget = token_budget or model.token_budget
 
-    def finish(number: int, reading: Reading) -> Document:
-        return _document(model, str(number), reading, thresholds)
+    def finish(number: int, reading: Reading) -> Any:
+        return then(_document(model, str(number), reading, thresholds))
 
     return _each(model, windower, texts, batch_size, budget, finish)
 
