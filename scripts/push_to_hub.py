@@ -65,10 +65,14 @@ def _make(options: argparse.Namespace, folder: Path) -> bool:
 
         return convert.main([options.source, "-o", str(folder), "--schema", options.schema]) == 0
     from pharmatriples.bundle import bundle
+    from pharmatriples.onnx_export import export
+    from pharmatriples.onnx_model import exported
 
     card = options.card.read_text(encoding="utf-8")
     for note in bundle(options.source, folder, options.repo_id or str(folder), card, options.data_id):
         print(f"push_to_hub: {note}", file=sys.stderr)
+    if exported(Path(options.source)):
+        export(folder)  # a bundle has what its run has; anew, as its weights were saved anew
     return True
 
 

@@ -177,7 +177,7 @@ class TestBatches:
         assert self.sizes(*found) == [(0, 0, 3), (1, 0, 1), (2, 0, 3), (2, 1, 3), (2, 2, 1), (3, 0, 2)]
 
     def test_long_texts_are_few_in_a_batch(self) -> None:
-        lengths = (60_000, 50_000, 50_000, 200_000, 1)
+        lengths = (120_000, 100_000, 100_000, 400_000, 1)
         Path("a.jsonl").write_text("\n".join(json.dumps({"text": "x" * length}) for length in lengths))
         assert [count for *_, count in self.sizes(Source("a.jsonl", "a"))] == [1, 2, 1, 1]
 

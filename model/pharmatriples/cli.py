@@ -185,6 +185,8 @@ def _extract(options: argparse.Namespace) -> int:
             _complain("nothing to read: the inputs hold no release")
         return 2
     stream = chain(ahead, stream)
+    if options.ray is not None and options.backend == "auto":
+        options.backend = "torch"  # on the GPUs of the cluster, where it has some
     # The actors of a cluster take its GPUs; here the model is loaded to know that it can be, and what it is.
     extract = _load(options if options.ray is None else argparse.Namespace(**{**vars(options), "device": "cpu"}))
     write = partial(write_results, format_=format_, types=list(extract.model.schema.entities))

@@ -6,17 +6,18 @@ run that was stopped goes on behind what is done.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from .batches import Batch, ExtractionError, Reading, Unit, answers
-from .releases import Meter, Refusal, Source
+from .releases import Meter, Refusal, Release, Source
 
 try:
     import ray
@@ -90,7 +91,7 @@ class RayAnswers:
         except Exception as error:  # what fails on a node comes as one of many classes
             reason = " ".join(str(error.__cause__ or error).split())[-300:]
             raise ExtractionError(f"the Ray cluster fails ({reason}); look into its logs") from error
-        lines = pickle.loads(row["lines"]) if row else []
+        lines = json.loads(row["lines"]) if row else []
         if [line["id"] for line in lines] != [item.id for item in batch.items]:
             raise ExtractionError(
                 f"the Ray cluster reads other documents than this machine, from {batch.items[0].id!r:.60} on; each "
@@ -105,18 +106,16 @@ class RayAnswers:
         context.target_max_block_size = BLOCK
         context.enable_progress_bars = context.print_on_execution_start = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        units = list(enumerate(self._reading.units(self._sources)))[first.unit :]
-        tasks = [
-            {"unit": pickle.dumps((number, unit, first.number if number == first.unit else 0))}
-            for number, unit in units
-        ]
+        units = list(self._reading.units(self._sources))
+        tasks = [{"unit": number, "done": 0} for number in range(first.unit, len(units))]
+        tasks[0]["done"] = first.number
         total = ray.cluster_resources()
         gpus = int(total.get("GPU", 0))
         return (
             ray.data.from_items(tasks)
             .flat_map(
                 _read,  # type: ignore[arg-type]
-                fn_kwargs={"reading": self._reading, "folder": os.getcwd()},
+                fn_kwargs={"units": units, "reading": self._reading, "folder": os.getcwd()},
                 num_cpus=READING_CPUS,
             )
             .map(
@@ -129,16 +128,25 @@ class RayAnswers:
         )
 
 
-def _read(row: Mapping[str, Any], reading: Reading, folder: str) -> Iterator[dict[str, Any]]:
-    """The batches of a unit."""
+def _read(row: Mapping[str, Any], units: Sequence[Unit], reading: Reading, folder: str) -> Iterator[dict[str, Any]]:
+    """The batches of a unit, without those that are done."""
     os.chdir(folder)  # paths are relative to it, and errors name them as they were given
-    number, unit, done = _unit(row)
-    for batch in islice(reading.unit_batches(number, unit, Meter()), done, None):
-        yield {"batch": pickle.dumps(batch)}
+    number = int(row["unit"])
+    for batch in islice(reading.unit_batches(number, units[number], Meter()), int(row["done"]), None):
+        yield {"batch": json.dumps([batch.unit, batch.number, [item._asdict() for item in batch.items]], default=str)}
 
 
-def _unit(row: Mapping[str, Any]) -> tuple[int, Unit, int]:
-    return pickle.loads(row["unit"])
+def _batch(row: Mapping[str, Any]) -> Batch:
+    """What `_read` gave, again."""
+    unit, number, items = json.loads(row["batch"])
+    return Batch(unit, number, [_item(item) for item in items])
+
+
+def _item(values: Mapping[str, Any]) -> Release | Refusal:
+    if "error" in values:
+        return Refusal(**values)
+    day = values["release_date"]
+    return Release(values["id"], values["text"], day and date.fromisoformat(day))
 
 
 class _Extractor:
@@ -150,4 +158,4 @@ class _Extractor:
         self._extract = load(model, **options)
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        return {"lines": pickle.dumps(answers(self._extract, pickle.loads(row["batch"])))}
+        return {"lines": json.dumps(answers(self._extract, _batch(row)))}
