@@ -14,7 +14,7 @@ from pharmatriples.speed_inference import STEPS, STOCK, startup
 from pharmatriples.speed_inference import measure as measure_inference
 from pharmatriples.speed_scaling import measure as measure_scaling
 from pharmatriples.speed_scaling import plot
-from pharmatriples.speed_table import SpeedError, keep
+from pharmatriples.speed_table import SpeedError, keep, summary
 from pharmatriples.speed_training import measure
 from tiny import ROOT, acme, tiny_encoder_dir, tiny_model_dir
 
@@ -106,3 +106,11 @@ def test_growth_is_measured_in_the_length_and_in_the_number_of_texts(run: Path, 
     assert "![Cost as the work grows (onnx)](growth.png)" in page
     with pytest.raises(ValueError, match="no ONNX export"):
         measure_scaling(tiny_model_dir(tmp_path / "bare"), ["a"], "onnx", [1], [])
+
+
+def test_the_readme_has_the_figures_that_were_measured() -> None:
+    table = summary(ROOT / "benchmarks")
+    assert {"inference", "startup", "scaling", "training"} == set(
+        json.loads((ROOT / "benchmarks/speed.json").read_text())
+    )
+    assert f"<!-- evaluation:speed -->\n{table}\n<!-- /evaluation:speed -->" in (ROOT / "README.md").read_text()

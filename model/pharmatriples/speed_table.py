@@ -86,12 +86,9 @@ def _lines(part: Mapping[str, Any]) -> Iterator[list[str]]:
     if "rows" in part:
         for name in dict.fromkeys(row[0] for row in part["rows"]):
             small, large = [row for row in part["rows"] if row[0] == name][-2:]
-            yield [
-                part["what"],
-                f"{name}, {small[1]:,} -> {large[1]:,} characters: {small[2]:,} -> {large[2]:,} s, "
-                f"{small[4]:,} -> {large[4]:,} MB",
-                "",
-            ]
+            grown = f"{small[1]:,} -> {large[1]:,} characters: {small[2]:,} -> {large[2]:,} s"
+            memory = f"{small[4]:,} -> {large[4]:,} MB ({large[4] * 2**20 / large[1]:,.0f} bytes a character)"
+            yield [part["what"], f"{name}, {grown}, {memory}", ""]
         return
     for name, ratio in ratios(part["rates"], part["base"]).items():
         own = median(part["rates"][name])
