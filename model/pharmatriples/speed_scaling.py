@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .loading import load
+from .speed_table import ONE
 from .timing import TimingError
 
 SHORT = 300  # characters of each of many texts
@@ -26,7 +27,7 @@ def measure(
     """
     whole = "\n\n".join(texts)
     short = [whole[at : at + SHORT] for at in range(0, len(whole) - SHORT, SHORT)]
-    sizes = [("one text", [whole], length, 1) for length in lengths]
+    sizes = [(ONE, [whole], length, 1) for length in lengths]
     sizes += [(f"texts of {SHORT}", short, SHORT, number) for number in numbers]
     rows = []
     for name, parts, length, number in sizes:
