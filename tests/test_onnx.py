@@ -23,7 +23,7 @@ SCRIPT = ROOT / "scripts" / "export_onnx.py"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tiny_model_dir(tmp_path_factory.mktemp("onnx") / "run")
-    assert export(folder) <= 1.5e-4
+    assert export(folder) <= 1e-3
     return folder
 
 
@@ -37,7 +37,7 @@ def test_the_export_gives_what_the_model_gives(run: Path) -> None:
     texts = [*INPUTS, acme().text, "\x00", *(d.text for d in documents[:8])]
     expected, found = load(run, device="cpu")(texts), load(run, backend="onnx")(texts)
     assert sum(len(result["relations"]) for result in expected) > 50
-    assert compare(expected, found) <= 1.5e-4
+    assert compare(expected, found) <= 1e-3
 
 
 def test_it_takes_neither_torch_nor_transformers(run: Path) -> None:
@@ -54,7 +54,7 @@ def test_it_takes_neither_torch_nor_transformers(run: Path) -> None:
 def test_thresholds_frames_and_streams_are_as_with_torch(run: Path) -> None:
     one, other = load(run, device="cpu", threshold=0.2), load(run, backend="onnx", threshold=0.2)
     text = acme().text
-    assert compare([one(text)], [other(text)]) <= 1.5e-4
+    assert compare([one(text)], [other(text)]) <= 1e-3
     assert one.to_frame([text]).drop(columns="score").equals(other.to_frame([text]).drop(columns="score"))
     assert [len(found["entities"]) for found in other(iter([text, ""]))] == [len(one(text)["entities"]), 0]
 
@@ -66,6 +66,8 @@ def _result(*entities: dict[str, Any]) -> dict[str, Any]:
 def test_results_that_differ_are_told() -> None:
     result = _result({"id": "DRUG-1", "score": 0.5})
     assert compare([result], [_result({"id": "DRUG-1", "score": 0.5001})]) == pytest.approx(1e-4)
+    one, other = ({**result, "records": [{"score": score}]} for score in (0.5, 0.5009))
+    assert compare([one], [other]) == pytest.approx(9e-4)
     for other in (_result({"id": "DRUG-1", "score": 0.501}), _result({"id": "DRUG-2", "score": 0.5}), _result()):
         with pytest.raises(ExportError, match="text 0"):
             compare([result], [other])
