@@ -80,6 +80,25 @@ def test_an_export_of_other_weights_is_none(copy: Path) -> None:
         load(copy, backend="onnx")
 
 
+def test_the_command_takes_an_export_that_fits_and_else_torch(copy: Path) -> None:
+    (copy / "acme.txt").write_text(acme().text)
+    code = (
+        "import sys\nfrom pharmatriples.cli import main\n"
+        "print(main(['extract', sys.argv[1] + '/acme.txt', '--model', sys.argv[1], '-o', sys.argv[1] + '/out.csv']))\n"
+        "print('torch' in sys.modules)"
+    )
+
+    def run() -> list[str]:
+        done = subprocess.run([sys.executable, "-c", code, str(copy)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    assert run() == ["0", "False"]
+    about = copy / FOLDER / EXPORT
+    about.write_text(about.read_text().replace('"weights_sha256": "', '"weights_sha256": "0'))
+    assert run() == ["0", "True"]
+
+
 def test_a_missing_or_damaged_graph_is_named(copy: Path) -> None:
     (copy / FOLDER / "tags.onnx").write_bytes(b"no graph")
     with pytest.raises(ValueError, match=r"onnx/tags\.onnx is no graph that onnxruntime reads"):

@@ -338,31 +338,30 @@ def _load(options: argparse.Namespace) -> Any:
             "train one (make demo)"
         )
     from .loading import load
+    from .onnx_model import NoExport
 
-    options.backend = _backend(options, Path(name))
+    names = ("device", "dtype", "batch_size", "threshold", "precision")
+    of_load = {name: getattr(options, name) for name in names}
+    asked, options.backend = options.backend, _backend(options, Path(name))
     with _loading("loaded"):
-        return load(
-            name,
-            device=options.device,
-            dtype=options.dtype,
-            backend=options.backend,
-            batch_size=options.batch_size,
-            threshold=options.threshold,
-            precision=options.precision,
-        )
+        try:
+            return load(name, backend=options.backend, **of_load)
+        except NoExport:
+            if asked != "auto":
+                raise
+            options.backend = "torch"
+            return load(name, backend=options.backend, **of_load)
 
 
 def _backend(options: argparse.Namespace, folder: Path) -> str:
-    """What runs the model: as asked for, or an export that fits it, where the CPU is to read and can."""
+    """What runs the model: as asked for, or an export, where there is one and the CPU is to read and can."""
     if options.backend != "auto":
         return options.backend
-    from .onnx_model import DTYPES, exported
+    from .onnx_model import DTYPES, EXPORT, FOLDER
 
     on_cpu = options.device == "cpu" or (options.device is None and not any(map(os.path.exists, GPUS)))
-    if not on_cpu or options.dtype not in ("auto", *DTYPES) or not find_spec("onnxruntime"):
-        return "torch"
-    with _loading("loaded"):
-        return "onnx" if exported(folder) else "torch"
+    can = options.dtype in ("auto", *DTYPES) and find_spec("onnxruntime")
+    return "onnx" if on_cpu and can and (folder / FOLDER / EXPORT).is_file() else "torch"
 
 
 @contextmanager

@@ -87,7 +87,8 @@ def _load_onnx(name: str, dtype: Any, hub: Mapping[str, Any], options: Mapping[s
     except ImportError as error:
         raise ModelError(f"{name}: backend onnx needs onnxruntime ({error}): pip install onnxruntime") from error
     except Exception as error:  # tokenizers raise no narrower one, and a configuration can fail at any place
-        raise ModelError(f"{name}: {' '.join(str(error).split())[:300]}") from error
+        kind = type(error) if isinstance(error, ModelError) else ModelError
+        raise kind(f"{name}: {' '.join(str(error).split())[:300]}") from error
     return Extractor(loaded, tokenizer, **options)
 
 

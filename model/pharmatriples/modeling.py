@@ -24,7 +24,7 @@ from .configuration import REGISTERED_PACKAGE, TriplesConfig
 from .decoding import Spans, decode_tags, name_groups
 from .heads import PairHead, RivalHead, WordStates, means, running_sum, segment_logsumexp
 from .lanes import Lanes
-from .pairs import ALIAS_FEATURES, RELATION_FEATURES, alias_pairs, relation_pairs, rival_features
+from .pairs import ALIAS_FEATURES, RELATION_FEATURES, alias_pairs, entity_pairs, relation_pairs, rival_features
 from .prediction import BATCH_SIZE, PAIRS, Structure, doubles, log_softmax, predict
 from .results import result
 from .schema import Schema
@@ -264,9 +264,8 @@ class TriplesModel(PreTrainedModel):
         context = nn.functional.pad(running_sum(self.context(states)), (0, 0, 1, 0))
         low, high = self._tensor(between).unbind(1)
         scores = self._score(self.relation_head, vectors, pairs, features, (context, low, high))
-        triples = np.stack([features[:, 0], entities[pairs[:, 0]], entities[pairs[:, 1]]], axis=1)
-        triples, inverse = np.unique(triples, axis=0, return_inverse=True)
-        return triples, segment_logsumexp(scores, self._tensor(inverse.reshape(-1)), len(triples))
+        triples, inverse = entity_pairs(pairs, features, entities)
+        return triples, segment_logsumexp(scores, self._tensor(inverse), len(triples))
 
     def _score(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,55 +30,38 @@ class ExportError(ValueError):
     """An export that is not what it should be; the message says how."""
 
 
-class _Words(nn.Module):
-    def __init__(self, model: TriplesModel):
-        super().__init__()
-        self.words = model.words
+class _Graph(nn.Module):
+    """A function over a model's weights as a module, which is what can be exported."""
 
-    def forward(self, words: Tensor, shapes: Tensor, gaps: Tensor) -> Tensor:
-        return self.words.mixed(words, shapes, gaps)
-
-
-class _Encoder(nn.Module):
-    def __init__(self, model: TriplesModel):
+    def __init__(self, model: TriplesModel, function: Callable[..., Any]):
         super().__init__()
         self.model = model
+        self.function = function
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, piece_shapes: Tensor) -> Tensor:
-        return self.model.encode(input_ids, attention_mask, piece_shapes)
-
-
-class _Tags(nn.Module):
-    def __init__(self, model: TriplesModel):
-        super().__init__()
-        self.model = model
-
-    def forward(self, states: Tensor, alike: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        states = self.model.words.met(states, alike)
-        return states, self.model.tagger(states), self.model.context(states)
-
-
-class _Mentions(nn.Module):
-    def __init__(self, model: TriplesModel):
-        super().__init__()
-        self.model = model
-
-    def forward(self, first: Tensor, last: Tensor, mean: Tensor, types: Tensor) -> tuple[Tensor, ...]:
-        vectors = self.model.mention_vectors(first, last, mean, types)
-        return vectors, *(head(vectors) for head in self.model.attribute_heads.values())
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.function(*inputs)
 
 
 def graphs(model: TriplesModel) -> Iterator[tuple[str, nn.Module, dict[str, Tensor]]]:
     """Name, module and an example of the inputs by name, of each graph; the first axis of each input is free."""
+
+    def tags(states: Tensor, alike: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        states = model.words.met(states, alike)
+        return states, model.tagger(states), model.context(states)
+
+    def mentions(*inputs: Tensor) -> tuple[Tensor, ...]:
+        vectors = model.mention_vectors(*inputs)
+        return vectors, *(head(vectors) for head in model.attribute_heads.values())
+
     width, size = model.config.encoder_config.hidden_size, model.config.mention_size
     few = torch.arange(3)
     vectors = torch.randn(3, size)
     ids = torch.ones(2, 8, dtype=torch.long)
-    yield "encoder", _Encoder(model), {"input_ids": ids, "attention_mask": ids, "piece_shapes": ids}
-    yield "words", _Words(model), {"words": torch.randn(3, width), "shapes": few, "gaps": few}
-    yield "tags", _Tags(model), {"states": torch.randn(3, width), "alike": torch.randn(3, width)}
+    yield "encoder", _Graph(model, model.encode), {"input_ids": ids, "attention_mask": ids, "piece_shapes": ids}
+    yield "words", _Graph(model, model.words.mixed), {"words": torch.randn(3, width), "shapes": few, "gaps": few}
+    yield "tags", _Graph(model, tags), {"states": torch.randn(3, width), "alike": torch.randn(3, width)}
     states = {name: torch.randn(3, width) for name in ("first", "last", "mean")}
-    yield "mentions", _Mentions(model), {**states, "types": torch.zeros(3, dtype=torch.long)}
+    yield "mentions", _Graph(model, mentions), {**states, "types": torch.zeros(3, dtype=torch.long)}
     for name, head, features in (
         ("aliases", model.alias_head, ALIAS_FEATURES),
         ("relations", model.relation_head, RELATION_FEATURES),

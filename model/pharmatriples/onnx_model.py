@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from .decoding import Spans, name_groups
 from .lanes import Lanes
 from .measured import weights_sha256
-from .pairs import alias_pairs, relation_pairs, rival_features
+from .pairs import alias_pairs, entity_pairs, relation_pairs, rival_features
 from .prediction import PAIRS, Structure, doubles, log_softmax
 from .safety import CONFIG, LARGEST_CONFIG, TOKENIZER, ModelError, json_object
 from .schema import Schema
@@ -31,6 +31,10 @@ GRAPHS = ("encoder", "words", "tags", "mentions", "aliases", "relations", "rival
 # Of the encoder -> its file; the heads are always in fp32.
 DTYPES = {"float32": "encoder.onnx", "int8": "encoder.int8.onnx"}
 HINT = "make one with: python scripts/export_onnx.py"
+
+
+class NoExport(ModelError):
+    """A model without an export of its present weights."""
 
 
 class ExportedTokenizer(NamedTuple):
@@ -127,9 +131,8 @@ class OnnxModel:
         context = states[:, self._width :]
         sums = np.concatenate([np.zeros((1, context.shape[1])), context.cumsum(axis=0, dtype=np.float64)])
         scores = self._pairs("relations", vectors, pairs, features, sums, between)
-        triples = np.stack([features[:, 0], entities[pairs[:, 0]], entities[pairs[:, 1]]], axis=1)
-        triples, inverse = np.unique(triples, axis=0, return_inverse=True)
-        alone = _logsumexp(scores, inverse.reshape(-1))
+        triples, inverse = entity_pairs(pairs, features, entities)
+        alone = _logsumexp(scores, inverse)
         if len(alone):
             own = rival_features(triples, alone).astype(np.float32)
             alone = alone + self._run("rivals", own, triples[:, 0])[0]
@@ -184,11 +187,12 @@ def load_onnx(folder: Path, dtype: str) -> tuple[OnnxModel, ExportedTokenizer]:
     """The exported model in a folder, and its tokenizer.
 
     Raises:
-        ModelError: there is no export of the model that is in the folder, it cannot be read, or has no such dtype.
+        NoExport: there is no export of the model that is in the folder.
+        ModelError: it cannot be read, or has no such dtype.
     """
     export = exported(folder)
     if export is None:
-        raise ModelError(f"no ONNX export of these weights; {HINT} {folder}")
+        raise NoExport(f"no ONNX export of these weights; {HINT} {folder}")
     if dtype not in DTYPES:
         raise ModelError(f"with onnx, dtype must be auto, {', '.join(DTYPES)}, found {dtype!r:.60}")
     if dtype == "int8" and not export.get("int8"):

@@ -124,6 +124,20 @@ def relation_pairs(
     return joined, np.concatenate(features).astype(np.int64), np.stack([low, high], axis=1)
 
 
+def entity_pairs(pairs: np.ndarray, features: np.ndarray, entities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of entities that pairs of mentions stand for.
+
+    Args:
+        pairs, features: what `relation_pairs` gave; entities: [M] entity of each mention.
+
+    Returns:
+        triples [Q, 3] of relation index, head entity and tail entity, and [P] the triple of each pair of mentions.
+    """
+    triples = np.stack([features[:, 0], entities[pairs[:, 0]], entities[pairs[:, 1]]], axis=1)
+    triples, inverse = np.unique(triples, axis=0, return_inverse=True)
+    return triples, inverse.reshape(-1)
+
+
 def rival_features(triples: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """[Q, 7] of each pair its logit, and how it stands among the pairs of its head and among those of its tail.
 

@@ -33,13 +33,15 @@ def fastest_dtype() -> torch.dtype:
     if torch.accelerator.is_available():
         return torch.bfloat16 if fast_bf16() else torch.float32
     path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pharmatriples" / "bf16.json"
-    processor = f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    name, flags = processor()
+    on = " ".join([name, *(flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags)])
+    key = f"{on}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
-    if not isinstance(known, dict) or not isinstance(known.get(processor), bool):
-        known = {**(known if isinstance(known, dict) else {}), processor: fast_bf16()}
+    if not isinstance(known, dict) or not isinstance(known.get(key), bool):
+        known = {**(known if isinstance(known, dict) else {}), key: fast_bf16()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(f".{os.getpid()}.part")
@@ -47,15 +49,14 @@ def fastest_dtype() -> torch.dtype:
             part.replace(path)
         except OSError:
             pass  # a home that cannot be written: it is measured each time
-    return torch.bfloat16 if known[processor] else torch.float32
+    return torch.bfloat16 if known[key] else torch.float32
 
 
-def _processor() -> str:
-    """Its name and what it can do: the same name is given to machines with and without fast bf16."""
+def processor() -> tuple[str, list[str]]:
+    """Its name, and its flags as Linux names them: the same name is given to machines with and without fast bf16."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    found = dict(line.split("\t: ", 1) for line in lines if "\t: " in line)
-    flags = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in found.get("flags", "").split()]
-    return " ".join([found.get("model name", platform.machine()).strip(), *flags])
+        lines = []
+    found = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return found.get("model name") or platform.processor() or platform.machine(), found.get("flags", "").split()

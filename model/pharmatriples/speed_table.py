@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -14,6 +13,7 @@ import torch
 
 from .blocks import percent, table
 from .golden import versions
+from .precision import processor
 from .timing import ratios
 
 FIGURES, PAGE = "speed.json", "speed.md"
@@ -27,21 +27,12 @@ class SpeedError(ValueError):
 def machine() -> dict[str, Any]:
     """What a speed depends on: processor, cores, threads and versions."""
     return {
-        "cpu": _processor(),
+        "cpu": processor()[0],
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "versions": versions(),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def keep(folder: Path, parts: Mapping[str, Mapping[str, Any]], command: str) -> str:
