@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from pharmatriples.decoding import Spans, cluster, consistent, decode_tags, name_groups
+from pharmatriples.decoding import Spans, cluster, consistent, decode_tags, name_groups, trimmed
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -63,7 +64,7 @@ def test_a_mention_ends_with_its_line() -> None:
 def names(words: str, *probabilities: list[float]) -> Spans:
     """Decoded mentions of the words, from the probabilities of O, B-0, I-0 (names), B-1, I-1 (occurrences)."""
     log_probs, lines = np.log(np.array(probabilities)), np.zeros(len(probabilities))
-    return consistent(log_probs, lines, decode_tags(log_probs, lines), words.split(), [True, False])
+    return consistent(log_probs, lines, decode_tags(log_probs, lines), words.split(), [True, False], 0.25)
 
 
 SURE, UNSURE, NOT = [0.02, 0.95, 0.01, 0.01, 0.01], [0.55, 0.42, 0.01, 0.01, 0.01], [0.96, 0.01, 0.01, 0.01, 0.01]
@@ -101,6 +102,28 @@ def test_an_inside_tag_cannot_begin_a_mention() -> None:
 
 def test_no_words_give_no_mentions() -> None:
     assert len(decode_tags(np.zeros((0, 5)), np.zeros(0))) == 0
+
+
+@pytest.mark.parametrize(
+    ("wording", "kept"),
+    [
+        ("pd-1 /", "pd-1"),
+        ("- , asten", "asten"),
+        ("aqp4 ) antibody", "aqp4 ) antibody"),
+        ("cf )", "cf"),
+        ("( cf", "cf"),
+        ("reactions ( type i )", "reactions ( type i )"),
+        ("acme co .", "acme co ."),
+        ("cd3 +", "cd3 +"),
+        ("/ -", ""),
+    ],
+)
+def test_a_mention_loses_the_signs_at_its_ends_that_are_no_part_of_a_name(wording: str, kept: str) -> None:
+    words = ["the", *wording.split(), "is"]
+    spans = Spans(np.array([1]), np.array([len(words) - 2]), np.array([0]), np.array([0.9]))
+    found = trimmed(spans, words)
+    wordings = [" ".join(words[a : b + 1]) for a, b in zip(found.first, found.last, strict=True)]
+    assert wordings == ([kept] if kept else [])
 
 
 def test_equal_wordings_of_names_are_one_group_and_occurrences_are_not() -> None:

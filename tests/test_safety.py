@@ -131,6 +131,7 @@ class TestConfigurations:
             ("mention_size", 10**9, "implies the shape"),
             ("mention_size", "wide", "mention_size must be a whole number, found 'wide'"),
             ("stride", -1, "stride must be a whole number"),
+            ("name_threshold", "low", "name_threshold must be a number, found 'low'"),
             ("window", 10**9, "window 1000000000 is longer than the encoder's 64 positions"),
             ("schema", "{}", "no model that can be loaded"),
             ("schema", None, "holds no schema"),

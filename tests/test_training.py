@@ -76,6 +76,7 @@ def test_each_configuration_file_is_valid(path: Path) -> None:
         ("encoder=[a]", "encoder must be a text"),
         ("precision=fp8", "precision must be auto, fp32 or bf16"),
         ("stride=512", "stride must be from 0"),
+        ("name_threshold=2", "name_threshold must be from 0 to 1, found 2"),
         ("seed", "an override is written key=value"),
     ],
 )

@@ -31,7 +31,7 @@ class TrainingConfig:
             the steps, then fall to 0.
         token_budget: padded pieces in one forward of the encoder.
         precision: fp32, bf16 (autocast), or auto: bf16 where a short measurement finds it faster.
-        window, stride, mention_size, pair_size, head_dropout, tag_weight: see `TriplesConfig`.
+        window, stride, mention_size, pair_size, head_dropout, tag_weight, name_threshold: see `TriplesConfig`.
         encoder_dropout: dropout of the encoder's hidden states.
         varied: share of the looks at a document in which its names are others, see `features.Variations`.
         train_limit: documents of the train split; they are drawn so that fewer are a part of more; 0 takes all.
@@ -58,6 +58,7 @@ class TrainingConfig:
     head_dropout: float = 0.2
     encoder_dropout: float = 0.0
     tag_weight: float = 2.0
+    name_threshold: float = 0.25
     varied: float = 0.75
     train_limit: int = 0
     pseudo: str = ""
@@ -71,6 +72,8 @@ class TrainingConfig:
             raise TrainingError(f"stride must be from 0 to window - 8 ({self.window - 8}), found {self.stride}")
         if not 0 <= self.varied <= 1:
             raise TrainingError(f"varied must be from 0 to 1, found {self.varied}")
+        if not 0 <= self.name_threshold <= 1:
+            raise TrainingError(f"name_threshold must be from 0 to 1, found {self.name_threshold}")
         if self.train_limit < 0:
             raise TrainingError(f"train_limit must be 0 (all) or more, found {self.train_limit}")
         if self.precision not in ("auto", "fp32", "bf16"):

@@ -13,8 +13,9 @@ import numpy as np
 from .documents import Document, Mention, Relation
 from .schema import Schema
 
-# Smallest mean probability, over the places where a wording stands, of a name that is kept.
-NAME_THRESHOLD = 0.25
+# Signs that no name begins or ends with; a bracket is one where it closes or opens nothing inside.
+_EDGES = frozenset(",;:/&*'’\"“”-–—")
+_BRACKETS = {"(": ")", ")": "(", "[": "]", "]": "["}
 # Mean alias probability from which a group joins a cluster: a split entity costs more relations than a merged one.
 ALIAS_THRESHOLD = 0.3
 
@@ -140,7 +141,12 @@ def _viterbi(log_probs: np.ndarray) -> np.ndarray:
 
 
 def consistent(
-    log_probs: np.ndarray, lines: np.ndarray, spans: Spans, words: Sequence[str], named: Sequence[bool]
+    log_probs: np.ndarray,
+    lines: np.ndarray,
+    spans: Spans,
+    words: Sequence[str],
+    named: Sequence[bool],
+    threshold: float,
 ) -> Spans:
     """The same wording, the same type: a name is marked wherever it stands in the document, or nowhere.
 
@@ -153,6 +159,7 @@ def consistent(
         spans: what `decode_tags` found.
         words: [N] the words, case folded.
         named: for each entity type, whether its mentions are names; mentions of the other types stay as they are.
+        threshold: smallest mean of a name that is kept.
     """
     count = len(words)
     is_name = np.array(named, dtype=bool)[spans.types]
@@ -180,7 +187,7 @@ def consistent(
         ends = starts + length
         logs = log_probs[starts, 1 + 2 * type_] + inside[ends, 2 + 2 * type_] - inside[starts + 1, 2 + 2 * type_]
         mean = float(np.exp(logs + ends_there[ends, type_]).mean())
-        if mean >= NAME_THRESHOLD:
+        if mean >= threshold:
             candidates.append((length, mean, int(type_), starts, np.exp(logs / length)))
     free = np.ones(count + 1, dtype=bool)
     others = spans.select(~is_name)
@@ -197,6 +204,26 @@ def consistent(
     rows.sort(key=lambda row: row[0])
     first, last, types, found = (np.array(column) for column in zip(*rows, strict=True)) if rows else [np.zeros(0)] * 4
     return Spans(first.astype(np.int64), last.astype(np.int64), types.astype(np.int64), found.astype(np.float64))
+
+
+def trimmed(spans: Spans, words: Sequence[str]) -> Spans:
+    """Mentions without the signs at their ends that are no part of a name; one of such signs alone is dropped.
+
+    Args:
+        words: [N] the words of the document.
+    """
+
+    def stray(at: int, inside: Sequence[str]) -> bool:
+        return words[at] in _EDGES or (words[at] in _BRACKETS and _BRACKETS[words[at]] not in inside)
+
+    first, last = spans.first.copy(), spans.last.copy()
+    for m, (low, high) in enumerate(zip(spans.first.tolist(), spans.last.tolist(), strict=True)):
+        while low <= high and stray(high, words[low:high]):
+            high -= 1
+        while low <= high and stray(low, words[low + 1 : high + 1]):
+            low += 1
+        first[m], last[m] = low, high
+    return Spans(first, last, spans.types, spans.scores).select(first <= last)
 
 
 def name_groups(spans: Spans, wordings: Sequence[str], named: Sequence[bool]) -> np.ndarray:

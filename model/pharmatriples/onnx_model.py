@@ -63,7 +63,7 @@ class OnnxModel:
         import onnxruntime
 
         self.name_or_path = str(folder)
-        values = {"window": 512, "stride": 128, "thresholds": None, "calibration": None}
+        values = {"window": 512, "stride": 128, "name_threshold": 0.25, "thresholds": None, "calibration": None}
         self.config = SimpleNamespace(**values | json_object(folder / CONFIG, LARGEST_CONFIG))
         self.schema = Schema.from_json(self.config.schema)
         self.named = [type_ in self.schema.named_types for type_ in self.schema.entities]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .confidence import Confidence
-from .decoding import Spans, assemble, cluster, consistent, decode_tags
+from .decoding import Spans, assemble, cluster, consistent, decode_tags, trimmed
 from .documents import Document, Relation
 from .lanes import in_order
 from .windows import EncodedText, Windower
@@ -42,7 +42,8 @@ class Reading:
     def spans(self, model: Any) -> Spans:
         """The mentions."""
         found = decode_tags(self.log_probs, self.text.lines)
-        return consistent(self.log_probs, self.text.lines, found, self.text.folded, model.named)
+        words, threshold = self.text.folded, model.config.name_threshold
+        return trimmed(consistent(self.log_probs, self.text.lines, found, words, model.named, threshold), words)
 
 
 @dataclass(frozen=True)

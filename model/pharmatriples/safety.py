@@ -67,6 +67,8 @@ def check_folder(folder: Path, model_type: str) -> dict[str, tuple[int, ...]]:
     for key in ("window", "stride", "mention_size", "pair_size"):
         if not isinstance(config.get(key, 1), int) or config.get(key, 1) < 0:
             raise ModelError(f"{CONFIG}: {key} must be a whole number, found {config[key]!r:.60}")
+    if not isinstance(config.get("name_threshold", 0), int | float):
+        raise ModelError(f"{CONFIG}: name_threshold must be a number, found {config['name_threshold']!r:.60}")
     positions = encoder.get("max_position_embeddings")
     if isinstance(positions, int) and config.get("window", 0) > positions:
         raise ModelError(f"{CONFIG}: window {config['window']} is longer than the encoder's {positions} positions")
