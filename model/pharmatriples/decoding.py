@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .documents import Document, Mention, Relation
+from .documents import Document, Mention, Relation, unmatched_brackets
 from .schema import Schema
 
-# Signs that no name begins or ends with; a bracket is one where it closes or opens nothing inside.
+# Signs that no name begins or ends with, as it does not with a bracket whose other half is outside of it.
 _EDGES = frozenset(",;:/&*'’\"“”-–—")
-_BRACKETS = {"(": ")", ")": "(", "[": "]", "]": "["}
 # Mean alias probability from which a group joins a cluster: a split entity costs more relations than a merged one.
 ALIAS_THRESHOLD = 0.3
 
@@ -212,17 +211,12 @@ def trimmed(spans: Spans, words: Sequence[str]) -> Spans:
     Args:
         words: [N] the words of the document.
     """
-
-    def stray(at: int, inside: Sequence[str]) -> bool:
-        return words[at] in _EDGES or (words[at] in _BRACKETS and _BRACKETS[words[at]] not in inside)
-
     first, last = spans.first.copy(), spans.last.copy()
     for m, (low, high) in enumerate(zip(spans.first.tolist(), spans.last.tolist(), strict=True)):
-        while low <= high and stray(high, words[low:high]):
-            high -= 1
-        while low <= high and stray(low, words[low + 1 : high + 1]):
-            low += 1
-        first[m], last[m] = low, high
+        own = words[low : high + 1]
+        single = unmatched_brackets(own)
+        inside = [low + i for i, word in enumerate(own) if word not in _EDGES and i not in single]
+        first[m], last[m] = (inside[0], inside[-1]) if inside else (high + 1, high)
     return Spans(first, last, spans.types, spans.scores).select(first <= last)
 
 

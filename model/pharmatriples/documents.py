@@ -10,7 +10,7 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,11 +28,27 @@ _SPLIT = r"x(?=[A-Z][A-Z0-9]|\d-\d)"
 _TAIL = rf"(?:(?!{_SPLIT}){_LETTER})"
 _HYPHENATED = rf"(?!ANTI-)(?=[A-Z0-9]*[A-Z])[A-Z0-9]+(?:[-\u2010\u2011][A-Z]?[0-9]{_TAIL}*)+(?!{_TAIL})"
 _WORD = re.compile(rf"{_HYPHENATED}|[{_CJK}]|{_SPLIT}|{_LETTER}+?(?={_SPLIT})|{_LETTER}+|[^\w\s]|_")
+_BRACKETS = {")": "(", "]": "[", "}": "{", "）": "（", "】": "【", "］": "［"}
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
     """Code point offsets, half-open, of the words of a text: the units that are tagged."""
     return [match.span() for match in _WORD.finditer(text)]
+
+
+def unmatched_brackets(signs: Sequence[str]) -> set[int]:
+    """Places of the brackets, of the characters or words of a span, whose other half is not in it."""
+    open_: list[int] = []
+    single: set[int] = set()
+    for place, sign in enumerate(signs):
+        if sign in _BRACKETS.values():
+            open_.append(place)
+        elif sign in _BRACKETS:
+            if open_ and signs[open_[-1]] == _BRACKETS[sign]:
+                open_.pop()
+            else:
+                single.add(place)
+    return single.union(open_)
 
 
 class DocumentError(ValueError):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from .documents import unmatched_brackets
+
 Span = tuple[int, int]
 
-BRACKETS = {")": "(", "]": "[", "}": "{", "）": "（", "】": "【", "］": "［"}
 # The server writes a line break in `value.text` as these two signs.
 BREAK = "\\n"
 
@@ -17,18 +18,7 @@ def trimmed(text: str, start: int, end: int) -> Span:
 
     It is empty where nothing else is in it.
     """
-    open_: list[int] = []
-    single: set[int] = set()
-    for place in range(start, end):
-        sign = text[place]
-        if sign in BRACKETS.values():
-            open_.append(place)
-        elif sign in BRACKETS:
-            if open_ and text[open_[-1]] == BRACKETS[sign]:
-                open_.pop()
-            else:
-                single.add(place)
-    single.update(open_)
+    single = {start + place for place in unmatched_brackets(text[start:end])}
     while start < end and (text[start].isspace() or start in single):
         start += 1
     while start < end and (text[end - 1].isspace() or end - 1 in single):
