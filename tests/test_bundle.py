@@ -19,7 +19,7 @@ from pharmatriples.blocks import markdown
 from pharmatriples.bundle import BundleError, bundle
 from pharmatriples.cli import main as command
 from pharmatriples.golden import DriftError, GoldenError
-from pharmatriples.hub_card import CardError, base_model, readme
+from pharmatriples.hub_card import HubCardError, base_model, readme
 from pharmatriples.measured import MeasuredError, keep, kept
 from tiny import ROOT, tiny_model_dir
 from transformers.dynamic_module_utils import get_imports, get_relative_imports
@@ -31,6 +31,8 @@ CARD = "# Title\n\nSee [the data](data/README.md).\n\n<!-- results -->\nF1 99.9\
 # What a user of the code in a bundle may be asked to have installed.
 THIRD_PARTY = {"numpy", "torch", "transformers", "tokenizers", "yaml", "dateutil", "safetensors"}
 
+# Arguments of a call, which every way takes.
+OPTIONS = {"release_date": "2025-03-03", "threshold": {"treats": 0.4, "records": 0.01}}
 WAYS = {
     "load": "import pharmatriples; extract = pharmatriples.load(model)",
     "pipeline": "from transformers import pipeline; extract = pipeline(model=model, trust_remote_code=True)",
@@ -38,13 +40,13 @@ WAYS = {
 from transformers import AutoModel, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(model)
 loaded = AutoModel.from_pretrained(model, trust_remote_code=True)
-extract = lambda texts: loaded.extract(texts, tokenizer)""",
+extract = lambda texts, **options: loaded.extract(texts, tokenizer, **options)""",
     "AutoModel, registered": """
 import pharmatriples
 from transformers import AutoModel, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(model)
 loaded = AutoModel.from_pretrained(model)
-extract = lambda texts: loaded.extract(texts, tokenizer)""",
+extract = lambda texts, **options: loaded.extract(texts, tokenizer, **options)""",
 }
 
 
@@ -72,7 +74,7 @@ def run(python: str, code: str, cache: Path, *arguments: str) -> subprocess.Comp
 
 @pytest.fixture(scope="module")
 def expected(bundle_dir: Path) -> list[dict]:
-    results = load(bundle_dir)(SEEDS)
+    results = load(bundle_dir)(SEEDS, **OPTIONS)
     assert sum(len(result["entities"]) for result in results) > 10
     return results
 
@@ -87,7 +89,7 @@ def test_each_way_to_load_gives_the_same_results(
 import json, sys
 model, texts, out = sys.argv[1:]
 {WAYS[way]}
-open(out, "w").write(json.dumps(extract(json.load(open(texts)))))"""
+open(out, "w").write(json.dumps(extract(json.load(open(texts)), **{OPTIONS})))"""
     uses_package = "import pharmatriples" in WAYS[way]
     python = sys.executable if uses_package else bare
     if not uses_package:
@@ -171,7 +173,7 @@ def test_what_cannot_be_bundled_is_refused(bundle_dir: Path, tmp_path: Path) -> 
         bundle(tiny_model_dir(tmp_path / "model"), tmp_path / "out", REPO_ID, CARD)
     with pytest.raises(BundleError, match="exists already"):
         bundle(bundle_dir, tmp_path / "model", REPO_ID, CARD)
-    with pytest.raises(CardError, match="between the lines <!-- results -->"):
+    with pytest.raises(HubCardError, match="between the lines <!-- results -->"):
         readme("no place", REPO_ID, {}, {}, {}, [])
 
 

@@ -18,7 +18,8 @@ LAYERS = (
     | {"database_ids", "pubtator", "bioc", "splits", "layout"},
     {"windows", "configuration", "confidence", "decoding", "studio", "arguments", "records"} | {"golden", "measured"},
     {"dataset", "pairs", "heads", "prediction", "results", "scaling", "speed_table"},
-    {"modeling", "runs", "extractor"},
+    {"runs", "extractor"},
+    {"modeling"},
     {"features", "evaluation", "page", "tables", "ranking", "safety"},
     {"checkpoint", "onnx_model", "gpu_work", "outputs"}
     | {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "hub_card"},

@@ -28,7 +28,7 @@ _TASKS = {
 _METRICS = ("f1", "precision", "recall")
 
 
-class CardError(ValueError):
+class HubCardError(ValueError):
     """The model card cannot be used; the message says what is missing."""
 
 
@@ -51,11 +51,11 @@ def readme(
         data_ids: hub ids of the data that it was trained on.
 
     Raises:
-        CardError: the card has not one place for the results.
+        HubCardError: the card has not one place for the results.
     """
     begin, end = RESULTS
     if card.count(begin) != 1 or card.count(end) != 1 or card.index(begin) > card.index(end):
-        raise CardError(f"the model card needs one part between the lines {begin} and {end}, where results are written")
+        raise HubCardError(f"the model card needs one part, for the results, between the lines {begin} and {end}")
     before, _, rest = card.partition(begin)
     after = rest.partition(end)[2]
     # A link into the repository of the code leads nowhere from the hub.

@@ -19,16 +19,15 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 from transformers.utils import logging
 
-from .confidence import RECORDS, Confidence
 from .configuration import REGISTERED_PACKAGE, TriplesConfig
 from .decoding import Spans, decode_tags, name_groups
+from .extractor import Extractor
 from .heads import PairHead, RivalHead, WordStates, means, running_sum, segment_logsumexp
 from .lanes import Lanes
 from .pairs import ALIAS_FEATURES, RELATION_FEATURES, alias_pairs, entity_pairs, relation_pairs, rival_features
-from .prediction import BATCH_SIZE, PAIRS, Structure, doubles, log_softmax, predict
-from .results import result
+from .prediction import PAIRS, Structure, doubles, log_softmax
 from .schema import Schema
-from .windows import SHAPES, EncodedText, Windower
+from .windows import SHAPES, EncodedText
 
 # Most threads that predict beside each other: what is Python in it takes turns.
 LANES = 4
@@ -174,21 +173,14 @@ class TriplesModel(PreTrainedModel):
         """In this context, and in this thread, nothing is kept for gradients."""
         return torch.no_grad()
 
-    def extract(self, texts: str | Iterable[str], tokenizer: Any, batch_size: int = BATCH_SIZE) -> Any:
+    def extract(self, texts: str | Iterable[str], tokenizer: Any, **kwargs: Any) -> Any:
         """What the pipeline gives for the same texts, to the last digit, where `AutoModel` loaded the model.
 
         Args:
-            texts: a str gives a dict, anything else a list of dicts; the README describes the dict.
+            texts, kwargs: as for a call of the pipeline; see `Extractor`.
             tokenizer: the model's own, as `AutoTokenizer.from_pretrained` gives it.
-            batch_size: most texts that are read at once.
         """
-        windower = Windower(tokenizer, self.config.window, self.config.stride)
-        confidence = Confidence.from_dict(self.config.calibration)
-        lowest = (self.config.thresholds or {}).get(RECORDS, 0.0)
-        single = isinstance(texts, str)
-        given = [texts] if isinstance(texts, str) else texts
-        results = list(predict(self, windower, given, batch_size, then=lambda found: result(found, confidence, lowest)))
-        return results[0] if single else results
+        return Extractor(self, tokenizer)(texts, **kwargs)
 
     def heads_in_fp32(self) -> TriplesModel:
         """The model itself, with all but the encoder in fp32, in whatever dtype it was loaded."""
