@@ -129,17 +129,23 @@ class TriplesModel(PreTrainedModel):
             texts: the encoded texts, whose words follow each other in the tensors above.
             targets: gold structures, one a text.
         """
-        pieces = [self.encode(**{name: self._tensor(array) for name, array in batch.items()}) for batch in windows]
         index, owners, *looks = map(self._tensor, (piece_index, piece_words, shapes, gaps))
+        pieces = self._piece_states(windows, index)
         # The heads are small and sum over many words: they stay in fp32 where the encoder runs in bf16.
         with torch.autocast(self.device.type, enabled=False):
-            read = [part.float() for part in pieces] or [
-                self.words.norm.weight.new_zeros(0, len(self.words.norm.weight))
-            ]
-            states = self.words(torch.cat(read).index_select(0, index), owners, *looks, texts)
+            states = self.words(pieces, owners, *looks, texts)
             logits = self.tagger(self.dropout(states))
             loss = None if targets is None else self._loss(states, logits, texts, targets)
         return TriplesOutput(loss=loss, tag_logits=logits, word_states=states)
+
+    def _piece_states(self, windows: list[dict[str, np.ndarray]], index: Tensor) -> Tensor:
+        """[T, H] of the pieces, in fp32; what the windows have beyond them is gone when this returns."""
+        read = [self.encode(**{name: self._tensor(array) for name, array in batch.items()}) for batch in windows]
+        if not read:
+            return self.words.norm.weight.new_zeros(0, len(self.words.norm.weight))
+        joined = torch.cat(read)
+        read.clear()
+        return joined.index_select(0, index).float()
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
