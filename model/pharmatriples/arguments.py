@@ -25,10 +25,11 @@ class TrainingConfig:
         schema: the schema file.
         encoder: a hub id, a folder, or embedded:minilm.
         output_dir: where the finished model goes; OUTPUT_DIR.partial holds the run until then.
+        encoder_layers: layers of the encoder that are kept, from the lowest on; 0 keeps all.
         epochs: passes over the train split; max_steps, where it is above 0, ends the run earlier.
         batch_size: documents in a step, over all processes.
         learning_rate: of the encoder; head_learning_rate: of the heads. Both rise over the first `warmup` share of
-            the steps, then fall to 0.
+            the steps, then fall to 0. adam_beta2: decay of the squared gradients that AdamW remembers.
         token_budget: padded pieces in one forward of the encoder.
         precision: fp32, bf16 (autocast), or auto: bf16 where a short measurement finds it faster.
         window, stride, mention_size, pair_size, head_dropout, tag_weight, name_threshold: see `TriplesConfig`.
@@ -42,11 +43,13 @@ class TrainingConfig:
     data: str = "data/releases.json"
     schema: str = "configs/schema.yaml"
     encoder: str = "embedded:minilm"
+    encoder_layers: int = 0
     epochs: float = 8.0
     max_steps: int = -1
     batch_size: int = 8
     learning_rate: float = 3e-4
     head_learning_rate: float = 1e-3
+    adam_beta2: float = 0.999
     weight_decay: float = 0.01
     warmup: float = 0.1
     token_budget: int = 1024
@@ -74,8 +77,11 @@ class TrainingConfig:
             raise TrainingError(f"varied must be from 0 to 1, found {self.varied}")
         if not 0 <= self.name_threshold <= 1:
             raise TrainingError(f"name_threshold must be from 0 to 1, found {self.name_threshold}")
-        if self.train_limit < 0:
-            raise TrainingError(f"train_limit must be 0 (all) or more, found {self.train_limit}")
+        if not 0 <= self.adam_beta2 < 1:
+            raise TrainingError(f"adam_beta2 must be from 0 to below 1, found {self.adam_beta2}")
+        for name in ("train_limit", "encoder_layers"):
+            if getattr(self, name) < 0:
+                raise TrainingError(f"{name} must be 0 (all) or more, found {getattr(self, name)}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise TrainingError(f"precision must be auto, fp32 or bf16, found {self.precision!r}")
 

@@ -69,6 +69,7 @@ def model_figures(folder: str | Path, model: Any) -> dict[str, Any]:
         "bytes": (folder / WEIGHTS).stat().st_size,
         "parameters": sum(p.numel() for p in model.parameters()),
         "encoder": config["encoder"],
+        "encoder_layers": config.get("encoder_layers", 0),
         "seed": config["seed"],
         "run_sha256": run_digest(record),
         "data_sha256": record["data_sha256"],
@@ -219,10 +220,12 @@ def _kinds(sets: Mapping[str, Any]) -> list[str]:
 def _cost(model: Mapping[str, Any], sets: Mapping[str, Any]) -> str:
     characters = sum(found["characters"] for found in sets.values())
     seconds = sum(found["seconds"] for found in sets.values())
+    layers = model.get("encoder_layers", 0)
+    kept = f", its lowest {layers} layers" if layers else ""
     rows = [
         ["parameters", f"{model['parameters'] / 1e6:.1f} million"],
         ["weights", f"{model['bytes'] / 1e6:.0f} MB"],
-        ["encoder", f"`{model['encoder']}`"],
+        ["encoder", f"`{model['encoder']}`{kept}"],
         ["machine", f"{model['machine']}, torch {model['torch']}, {model['threads']} of its threads used"],
         ["reading", f"{characters / max(seconds, 1e-9):,.0f} characters a second ({characters:,} in all)"],
     ]

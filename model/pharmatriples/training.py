@@ -68,6 +68,11 @@ def new_model(config: TrainingConfig, schema: Schema, bf16: bool) -> tuple[Tripl
     longest = getattr(encoder_config, "max_position_embeddings", config.window)
     if config.window > longest:
         raise TrainingError(f"window {config.window} is longer than the encoder's {longest} positions")
+    if config.encoder_layers:
+        layers = encoder_config.num_hidden_layers
+        if config.encoder_layers > layers:
+            raise TrainingError(f"encoder_layers {config.encoder_layers}: encoder {config.encoder!r} has {layers}")
+        encoder_config.num_hidden_layers = config.encoder_layers  # the weights of the others are not read
     # Dropout of attention probabilities costs 2.4 times the time on a CPU and gains nothing here.
     encoder_config.attention_probs_dropout_prob = 0.0
     encoder_config.hidden_dropout_prob = config.encoder_dropout
@@ -113,6 +118,7 @@ class TriplesTrainer(Trainer):
                     }
                     for (encoder, decays), parameters in groups.items()
                 ],
+                betas=(0.9, self.config.adam_beta2),
                 fused=True,
             )
         return self.optimizer
