@@ -69,7 +69,7 @@ def new_model(config: TrainingConfig, schema: Schema, bf16: bool) -> tuple[Tripl
     if config.window > longest:
         raise TrainingError(f"window {config.window} is longer than the encoder's {longest} positions")
     if config.encoder_layers:
-        layers = encoder_config.num_hidden_layers
+        layers = getattr(encoder_config, "num_hidden_layers", 0)
         if config.encoder_layers > layers:
             raise TrainingError(f"encoder_layers {config.encoder_layers}: encoder {config.encoder!r} has {layers}")
         encoder_config.num_hidden_layers = config.encoder_layers  # the weights of the others are not read
