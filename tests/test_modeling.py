@@ -16,6 +16,7 @@ from pharmatriples.modeling import TriplesModel, match
 from pharmatriples.prediction import predict
 from pharmatriples.training import evaluate_model
 from tiny import SCHEMA, acme, tiny_encoder_config, tiny_model, tiny_tokenizer, tiny_windower
+from torch.nn.functional import softplus
 
 
 def test_an_overfitted_model_predicts_its_document_also_after_save_and_load(tmp_path: Path) -> None:
@@ -45,6 +46,27 @@ def test_every_parameter_gets_a_gradient() -> None:
     batch = Collator(windower, 1024)([example(acme(), windower, SCHEMA)])
     model(**batch).loss.backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_the_loss_of_relations_is_shared_by_those_that_are_and_not_by_all_pairs() -> None:
+    model = tiny_model()
+    torch.nn.init.zeros_(model.rivals.score.weight)
+    torch.nn.init.zeros_(model.rivals.score.bias)
+    windower = tiny_windower(model)
+    batch = Collator(windower, 1024)([example(acme(), windower, SCHEMA)])
+    (target,), (text,) = batch["targets"], batch["texts"]
+    with torch.no_grad():
+        states = model(**batch).word_states
+        vectors = model.structure(states, target.spans, text).vectors
+        triples, logits = model.relation_logits(states, vectors, target.spans, target.entities, text)
+        found = [
+            model._structure_loss(states, target.spans, np.arange(len(target.spans)), text, one)
+            for one in (target, replace(target, relations=frozenset()))
+        ]
+    assert len(triples) == len(target.relations) == 7  # the schema allows no other of this document
+    # The pairs are scored by themselves and beside their rivals, which here change nothing.
+    expected = 2 * (softplus(-logits).sum() / 8 - softplus(logits).sum())
+    assert torch.isclose(found[0] - found[1], expected, rtol=1e-4)
 
 
 def test_the_states_of_a_text_do_not_depend_on_the_batch() -> None:

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 from pharmatriples.arguments import TrainingConfig, TrainingError
 from pharmatriples.documents import write_jsonl
+from pharmatriples.loading import load
 from pharmatriples.onnx_export import export
-from pharmatriples.speed_inference import STEPS, STOCK, startup
+from pharmatriples.speed_inference import STEPS, STOCK, startup, stock
 from pharmatriples.speed_inference import measure as measure_inference
 from pharmatriples.speed_scaling import measure as measure_scaling
 from pharmatriples.speed_scaling import plot
 from pharmatriples.speed_table import SpeedError, keep, summary
 from pharmatriples.speed_training import measure
 from tiny import ROOT, acme, tiny_encoder_dir, tiny_model_dir
+from transformers import BertConfig, BertModel
 
 EXAMPLE, OURS = "transformers' example, fp32", "pharmatriples, fp32"
 PART = {"what": "Reading, tokens a second", "base": "stock", "rates": {"stock": [1000.0, 2000.0], "ours": [3000.0] * 2}}
@@ -40,6 +42,8 @@ def test_training_is_measured_beside_the_example_in_each_round(tmp_path: Path) -
     assert found["base"] == EXAMPLE
     assert {name: len(rates) for name, rates in found["rates"].items()} == {EXAMPLE: 1, OURS: 1}
     assert not (tmp_path / "none").exists()
+    cut = measure(replace(config, encoder_layers=1), rounds=1)
+    assert (cut["base"], list(cut["rates"])) == (EXAMPLE, [OURS, EXAMPLE, "transformers' example, 1 layers, fp32"])
     with pytest.raises(TrainingError, match="encoder '.*nowhere' cannot be loaded"):
         measure(replace(config, encoder=str(tmp_path / "nowhere")), rounds=1)
 
@@ -85,6 +89,18 @@ def test_inference_is_measured_beside_the_pipeline_with_what_the_results_share(
     page = keep(tmp_path, {"inference": found}, "")
     assert "|  | median | times transformers' pipeline, entities only | mentions as one by one |" in page
     assert "on one thread: tokenise " in page
+
+
+def test_the_pipeline_reads_with_the_whole_encoder_and_with_the_layers_that_a_model_keeps(tmp_path: Path) -> None:
+    tiny_encoder_dir(tmp_path / "encoder")
+    run = tiny_model_dir(tmp_path / "run")
+    own = stock(load(run)).model.config.num_hidden_layers
+    config = json.loads((tmp_path / "encoder" / "config.json").read_text())
+    BertModel(BertConfig(**(config | {"num_hidden_layers": own + 1}))).save_pretrained(tmp_path / "encoder")
+    (run / "training.json").write_text(json.dumps({"config": {"encoder": str(tmp_path / "encoder")}}))
+    assert stock(load(run), run).model.config.num_hidden_layers == own + 1
+    rates = measure_inference(run, [acme().text], rounds=1)["rates"]
+    assert list(rates)[:2] == [STOCK, f"{STOCK}, {own} layers"]
 
 
 def test_a_start_is_a_whole_process_with_its_result(run: Path, tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ def test_each_configuration_file_is_valid(path: Path) -> None:
         ("learning_rate=fast", "learning_rate must be a number"),
         ("learning_rate=-1", "learning_rate must be above 0"),
         ("encoder=[a]", "encoder must be a text"),
+        ("freeze_embeddings=1", "freeze_embeddings must be true or false, found 1"),
+        ("seed=true", "seed must be a whole number, found True"),
         ("precision=fp8", "precision must be auto, fp32 or bf16"),
         ("stride=512", "stride must be from 0"),
         ("name_threshold=2", "name_threshold must be from 0 to 1, found 2"),
@@ -125,6 +127,17 @@ def test_the_optimizer_has_what_the_configuration_says(workspace: Path, tmp_path
         for parameter in group["params"]:
             assert group["lr"] == (1e-4 if names[id(parameter)].startswith("encoder.") else 2e-4)
             assert group["weight_decay"] == (0.03 if parameter.ndim > 1 else 0.0)
+
+
+def test_frozen_word_embeddings_stay_as_they_are(workspace: Path, tmp_path: Path) -> None:
+    made = config(workspace, tmp_path / "run", freeze_embeddings=True, max_steps=2)
+    trainer = make_trainer(made, *read_splits(made), tmp_path / "partial", eval_strategy="no", save_strategy="no")
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.args.load_best_model_at_end = False
+    trainer.train()
+    frozen = "encoder.embeddings.word_embeddings.weight"
+    for name, value in trainer.model.named_parameters():
+        assert torch.equal(value, before[name]) == (name == frozen), name
 
 
 def test_the_lowest_layers_of_an_encoder_are_kept(workspace: Path) -> None:

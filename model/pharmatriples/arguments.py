@@ -26,6 +26,7 @@ class TrainingConfig:
         encoder: a hub id, a folder, or embedded:minilm.
         output_dir: where the finished model goes; OUTPUT_DIR.partial holds the run until then.
         encoder_layers: layers of the encoder that are kept, from the lowest on; 0 keeps all.
+        freeze_embeddings: whether the encoder's word embeddings stay as they are.
         epochs: passes over the train split; max_steps, where it is above 0, ends the run earlier.
         batch_size: documents in a step, over all processes.
         learning_rate: of the encoder; head_learning_rate: of the heads. Both rise over the first `warmup` share of
@@ -44,6 +45,7 @@ class TrainingConfig:
     schema: str = "configs/schema.yaml"
     encoder: str = "embedded:minilm"
     encoder_layers: int = 0
+    freeze_embeddings: bool = False
     epochs: float = 8.0
     max_steps: int = -1
     batch_size: int = 8
@@ -55,12 +57,12 @@ class TrainingConfig:
     token_budget: int = 1024
     precision: str = "auto"
     window: int = 512
-    stride: int = 128
+    stride: int = 64
     mention_size: int = 256
     pair_size: int = 128
     head_dropout: float = 0.2
     encoder_dropout: float = 0.0
-    tag_weight: float = 2.0
+    tag_weight: float = 6.0
     name_threshold: float = 0.25
     varied: float = 0.75
     train_limit: int = 0
@@ -127,8 +129,8 @@ def _typed(value: Any, kind: str, where: str) -> Any:
             value = float(value)
         except ValueError:
             raise TrainingError(f"{where} must be a number, found {value!r}") from None
-    accepted: Any = {"str": str, "int": int, "float": (int, float)}[kind]
-    if not isinstance(value, accepted) or isinstance(value, bool):
-        name = {"str": "a text", "int": "a whole number", "float": "a number"}[kind]
+    accepted: Any = {"str": str, "bool": bool, "int": int, "float": (int, float)}[kind]
+    if not isinstance(value, accepted) or isinstance(value, bool) != (kind == "bool"):
+        name = {"str": "a text", "bool": "true or false", "int": "a whole number", "float": "a number"}[kind]
         raise TrainingError(f"{where} must be {name}, found {value!r}")
     return float(value) if kind == "float" else value

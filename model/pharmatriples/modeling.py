@@ -337,8 +337,10 @@ class TriplesModel(PreTrainedModel):
         if len(triples):
             true = np.fromiter((tuple(t) in target.relations for t in triples.tolist()), dtype=bool, count=len(triples))
             wanted = torch.from_numpy(true).to(device).float()
+            # Nearly all pairs are none: a mean over the pairs would leave next to nothing of those that are.
+            share = 1 / (1 + int(true.sum()))
             for scores in (alone, alone + self._rival_logits(triples, alone)):
-                loss = loss + nn.functional.binary_cross_entropy_with_logits(scores, wanted)
+                loss = loss + share * nn.functional.binary_cross_entropy_with_logits(scores, wanted, reduction="sum")
         return loss
 
 

@@ -1,12 +1,14 @@
 """How fast texts are read beside transformers' own token-classification pipeline, and where the time goes.
 
-The pipeline has the same encoder, and finds entities only; pharmatriples finds relations and records, too. Beside each
+The pipeline has the same encoder, and finds entities only; pharmatriples finds relations and records, too. Where a
+model keeps some layers of its encoder, the pipeline reads with all of them, and once more with those alone. Beside each
 speed stands what its results have in common with those of the model in fp32 that reads one text at a time.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import subprocess
 import sys
 import time
@@ -17,7 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from transformers import AutoModelForTokenClassification, AutoTokenizer, pipeline
+from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer, pipeline
 
 from .checkpoint import DTYPES
 from .loading import load
@@ -25,7 +27,9 @@ from .modeling import TriplesModel, quiet
 from .precision import fastest_dtype
 from .prediction import Reading, predict
 from .results import result
+from .runs import RECORD
 from .timing import by_turns
+from .training import encoder_path
 
 STOCK = "transformers' pipeline, entities only"
 STEPS = ("tokenise", "encoder", "words and tags", "mentions", "entities and relations", "records")
@@ -56,7 +60,11 @@ def measure(run: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
             readers[name] = load(run, backend="onnx", dtype=dtype)
         except ValueError as error:
             print(f"not measured: {error}", file=sys.stderr)
-    works: dict[str, Callable[[], list[Any]]] = {STOCK: partial(_entities, stock(base), texts)}
+    whole = stock(base, run)
+    works: dict[str, Callable[[], list[Any]]] = {STOCK: partial(_entities, whole, texts)}
+    layers = base.model.config.encoder_config.num_hidden_layers
+    if layers < whole.model.config.num_hidden_layers:
+        works[f"{STOCK}, {layers} layers"] = partial(_entities, stock(base), texts)
     works["torch, fp32, one text at a time"] = partial(_one_by_one, base, texts)
     works |= {name: partial(reader, list(texts)) for name, reader in readers.items()}
     expected = _one_by_one(base, texts)
@@ -71,13 +79,26 @@ def measure(run: Path, texts: Sequence[str], rounds: int) -> dict[str, Any]:
     }
 
 
-def stock(extract: Any) -> Any:
-    """The pipeline of transformers over the encoder of a model, with its tagger for a classifier."""
+def stock(extract: Any, run: Path | None = None) -> Any:
+    """The pipeline of transformers over the encoder of a model, with its tagger for a classifier.
+
+    Args:
+        run: the model's folder; where its record names the encoder that it was made of, the layers that the model did
+            not keep are that encoder's.
+    """
     model: TriplesModel = extract.model
     config = copy.deepcopy(model.config.encoder_config)
     config.id2label = dict(enumerate(model.schema.tags))
     config.label2id = {tag: number for number, tag in config.id2label.items()}
-    tagger = AutoModelForTokenClassification.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+    kind = AutoModelForTokenClassification
+    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "sdpa"}
+    if run is not None and (run / RECORD).is_file():
+        path = encoder_path(json.loads((run / RECORD).read_text(encoding="utf-8"))["config"]["encoder"])
+        config.num_hidden_layers = AutoConfig.from_pretrained(path, trust_remote_code=False).num_hidden_layers
+        with quiet():
+            tagger = kind.from_pretrained(path, config=config, use_safetensors=True, **options)
+    else:
+        tagger = kind.from_config(config, **options)
     getattr(tagger, tagger.base_model_prefix).load_state_dict(model.encoder.state_dict(), strict=False)
     tagger.classifier.load_state_dict(model.tagger.state_dict())
     tokenizer = copy.deepcopy(extract.tokenizer)
@@ -96,7 +117,7 @@ def startup(run: Path, text: Path, rounds: int) -> dict[str, Any]:
     """Starts a second of the command with a text, in a process of its own, and of the stock pipeline."""
     command = [sys.executable, "-m", "pharmatriples", "extract", str(text), "--model", str(run), "--backend"]
     with TemporaryDirectory() as folder, quiet():
-        found = stock(load(run, device="cpu", dtype="float32"))
+        found = stock(load(run, device="cpu", dtype="float32"), run)
         found.model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(run).save_pretrained(folder)
         commands = {

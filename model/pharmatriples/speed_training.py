@@ -1,7 +1,8 @@
 """How fast training is beside transformers' own example of token classification, with the same encoder and releases.
 
-The example's rows are sentences, drawn at random into batches of 16, padded to the longest and read in fp32. Each of
-the two is the Trainer as it runs, in a process of its own, and steps when it is its turn.
+The example's rows are sentences, drawn at random into batches of 16, padded to the longest and read in fp32; it trains
+the whole encoder, and once more the layers alone that a configuration keeps. Each is the Trainer as it runs, in a
+process of its own, and steps when it is its turn.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForTokenClassification,
     AutoTokenizer,
     DataCollatorForTokenClassification,
@@ -39,19 +41,24 @@ STEPS = 4  # in a turn
 
 
 def measure(config: TrainingConfig, rounds: int) -> dict[str, Any]:
-    """Real tokens a second of both in each round: pieces of words, without padding and overlaps of windows.
+    """Real tokens a second of each in each round: pieces of words, without padding and overlaps of windows.
 
     Raises:
-        ValueError: the configuration or the data cannot be used, or one of the two broke off.
+        ValueError: the configuration or the data cannot be used, or a training broke off.
     """
     context = get_context("spawn")
+    whole = replace(config, encoder_layers=0)
+    trainings = [("pharmatriples", _ours, config), ("transformers' example", _example, whole)]
+    if config.encoder_layers:
+        trainings.append((f"transformers' example, {config.encoder_layers} layers", _example, config))
     turns: dict[str, Callable[[], float]] = {}
     processes = []
     with TemporaryDirectory() as folder:
         try:
-            for name, make in (("pharmatriples", _ours), ("transformers' example", _example)):
+            for name, make, own in trainings:
                 here, there = context.Pipe()
-                process = context.Process(target=_train, args=(make, config, Path(folder), rounds, there), daemon=True)
+                arguments = (make, own, Path(folder) / name, rounds, there)
+                process = context.Process(target=_train, args=arguments, daemon=True)
                 process.start()
                 processes.append(process)
                 there.close()  # of this process, so that the end of the other is noticed
@@ -62,7 +69,7 @@ def measure(config: TrainingConfig, rounds: int) -> dict[str, Any]:
             for process in processes:
                 process.terminate()
                 process.join()
-    return {"what": "Training, real tokens a second", "base": list(turns)[-1], "rates": rates}
+    return {"what": "Training, real tokens a second", "base": list(turns)[1], "rates": rates}
 
 
 def _turn(name: str, connection: Connection) -> float:
@@ -130,7 +137,7 @@ def _ours(config: TrainingConfig, folder: Path) -> Trainer:
         config,
         schema,
         documents,
-        folder / "ours",
+        folder,
         eval_strategy="no",
         save_strategy="no",
         load_best_model_at_end=False,
@@ -144,16 +151,20 @@ def _example(config: TrainingConfig, folder: Path) -> Trainer:
     set_seed(config.seed)
     path = encoder_path(config.encoder)
     tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    encoder_config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    encoder_config.num_labels = 1 + 2 * len(label_kinds(schema))
+    if config.encoder_layers:
+        encoder_config.num_hidden_layers = config.encoder_layers
     with quiet():
         model = AutoModelForTokenClassification.from_pretrained(
-            path, num_labels=1 + 2 * len(label_kinds(schema)), dtype=torch.float32, use_safetensors=True
+            path, config=encoder_config, dtype=torch.float32, use_safetensors=True
         )
     sentences = (sentence for document in documents["train"] for sentence in _sentences(document))
     examples: Any = [row for sentence in sentences for row in tagged_rows(sentence, tokenizer, config.window, schema)]
     return Trainer(
         model=model,
         args=TrainingArguments(
-            output_dir=str(folder / "example"),
+            output_dir=str(folder),
             max_steps=config.max_steps,
             per_device_train_batch_size=16,
             use_cpu=not torch.accelerator.is_available(),

@@ -87,6 +87,7 @@ def new_model(config: TrainingConfig, schema: Schema, bf16: bool) -> tuple[Tripl
         model = TriplesModel.from_pretrained(
             path, config=model_config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True
         )
+    model.encoder.get_input_embeddings().requires_grad_(not config.freeze_embeddings)
     return model, Windower(tokenizer, config.window, config.stride)
 
 
@@ -107,8 +108,9 @@ class TriplesTrainer(Trainer):
         if self.optimizer is None:
             groups: dict[tuple[bool, bool], list[Any]] = {}
             for name, parameter in trained.named_parameters():
-                key = (name.startswith("encoder."), parameter.ndim > 1)
-                groups.setdefault(key, []).append(parameter)
+                if parameter.requires_grad:
+                    key = (name.startswith("encoder."), parameter.ndim > 1)
+                    groups.setdefault(key, []).append(parameter)
             self.optimizer = torch.optim.AdamW(
                 [
                     {
