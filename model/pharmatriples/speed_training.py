@@ -18,9 +18,7 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForTokenClassification,
-    AutoTokenizer,
     DataCollatorForTokenClassification,
     Trainer,
     TrainerCallback,
@@ -35,7 +33,7 @@ from .modeling import quiet
 from .runs import read_splits
 from .stock import label_kinds, tagged_rows
 from .timing import TimingError, by_turns
-from .training import encoder_path, keep_freed_memory, make_trainer
+from .training import encoder_parts, keep_freed_memory, make_trainer
 
 STEPS = 4  # in a turn
 
@@ -149,12 +147,8 @@ def _ours(config: TrainingConfig, folder: Path) -> Trainer:
 def _example(config: TrainingConfig, folder: Path) -> Trainer:
     schema, documents = read_splits(config)
     set_seed(config.seed)
-    path = encoder_path(config.encoder)
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    encoder_config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    path, encoder_config, tokenizer = encoder_parts(config)
     encoder_config.num_labels = 1 + 2 * len(label_kinds(schema))
-    if config.encoder_layers:
-        encoder_config.num_hidden_layers = config.encoder_layers
     with quiet():
         model = AutoModelForTokenClassification.from_pretrained(
             path, config=encoder_config, dtype=torch.float32, use_safetensors=True
