@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pharmatriples.decoding import Spans, cluster, consistent, decode_tags, name_groups, trimmed
+from pharmatriples.prediction import Structure
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -135,8 +136,21 @@ def test_a_group_joins_the_cluster_with_the_highest_mean() -> None:
     pairs = np.array([[0, 1], [0, 2], [1, 2], [0, 3], [1, 3], [2, 3]])
     probabilities = np.array([0.9, 0.1, 0.2, 0.9, 0.2, 0.7])
     # 3 is liked by 0 alone, but its mean over {0, 1} is 0.55, below its 0.7 for {2}.
-    assert cluster(4, pairs, probabilities, 0.5).tolist() == [0, 0, 1, 1]
+    assert cluster(pairs, probabilities, np.full(4, 0.5)).tolist() == [0, 0, 1, 1]
+
+
+def test_each_group_has_a_threshold_of_its_own() -> None:
+    pairs, probabilities = np.array([[0, 1], [0, 2], [1, 2]]), np.array([0.3, 0.3, 0.3])
+    assert cluster(pairs, probabilities, np.array([0.4, 0.4, 0.2])).tolist() == [0, 1, 0]
+    assert cluster(pairs, probabilities, np.array([0.4, 0.2, 0.4])).tolist() == [0, 0, 1]
+
+
+def test_what_is_doubtful_joins_events_and_keeps_names_apart() -> None:
+    logits = np.full(2, np.log(0.3 / 0.7))
+    structure = Structure(None, {}, np.arange(4), np.array([[0, 1], [2, 3]]), logits)
+    spans = Spans(np.arange(4), np.arange(4), np.array([0, 0, 1, 1]), np.ones(4))
+    assert structure.entities(spans, named=[True, False]).tolist() == [0, 1, 2, 2]
 
 
 def test_groups_without_candidates_stay_alone() -> None:
-    assert cluster(3, np.zeros((0, 2), dtype=np.int64), np.zeros(0), 0.5).tolist() == [0, 1, 2]
+    assert cluster(np.zeros((0, 2), dtype=np.int64), np.zeros(0), np.full(3, 0.5)).tolist() == [0, 1, 2]

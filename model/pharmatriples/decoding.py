@@ -15,8 +15,9 @@ from .schema import Schema
 
 # Signs that no name begins or ends with, as it does not with a bracket whose other half is outside of it.
 _EDGES = frozenset(",;:/&*'’\"“”-–—")
-# Mean alias probability from which a group joins a cluster: a split entity costs more relations than a merged one.
-ALIAS_THRESHOLD = 0.3
+# Mean alias probability from which a group of names, or a mention that is no name, joins a cluster: a split event costs
+# more relations than two in one, and two companies in one cost more than a split one.
+NAME_ALIAS, OTHER_ALIAS = 0.4, 0.2
 
 
 @dataclass(frozen=True)
@@ -237,17 +238,18 @@ def name_groups(spans: Spans, wordings: Sequence[str], named: Sequence[bool]) ->
     )
 
 
-def cluster(count: int, pairs: np.ndarray, probabilities: np.ndarray, threshold: float = ALIAS_THRESHOLD) -> np.ndarray:
-    """Groups to entities: each joins the earlier cluster with the highest mean alias probability above the threshold.
+def cluster(pairs: np.ndarray, probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Groups to entities: each joins the earlier cluster with the highest mean alias probability above its threshold.
 
     Args:
-        count: number of groups `G`, in the order of the text.
         pairs: [Q, 2] candidate pairs of groups, the earlier first.
         probabilities: [Q] that the two are aliases; pairs that are no candidates count as 0.
+        thresholds: [G] of each group, in the order of the text.
 
     Returns:
         [G] cluster of each group, numbered in the order of their first members.
     """
+    count = len(thresholds)
     order = np.argsort(pairs[:, 1], kind="stable") if len(pairs) else np.zeros(0, dtype=np.int64)
     bounds = np.searchsorted(pairs[order, 1], np.arange(count + 1)) if len(pairs) else np.zeros(count + 1, dtype=int)
     clusters = np.full(count, -1, dtype=np.int64)
@@ -259,7 +261,7 @@ def cluster(count: int, pairs: np.ndarray, probabilities: np.ndarray, threshold:
         if len(mine) and known:
             sums = np.bincount(clusters[pairs[mine, 0]], weights=probabilities[mine], minlength=known)
             means = sums / sizes[:known]
-            if means.max() > threshold:
+            if means.max() > thresholds[g]:
                 choice = int(means.argmax())
         clusters[g] = choice
         sizes[choice] += 1

@@ -5,7 +5,7 @@ It knows the model as something that turns arrays into arrays: a `TriplesModel`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import tee
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .confidence import Confidence
-from .decoding import Spans, assemble, cluster, consistent, decode_tags, trimmed
+from .decoding import NAME_ALIAS, OTHER_ALIAS, Spans, assemble, cluster, consistent, decode_tags, trimmed
 from .documents import Document, Relation
 from .lanes import in_order
 from .windows import EncodedText, Windower
@@ -62,6 +62,16 @@ class Structure:
     groups: np.ndarray
     alias_pairs: np.ndarray
     alias_logits: Any
+
+    def entities(self, spans: Spans, named: Sequence[bool]) -> np.ndarray:
+        """[M] entity of each mention.
+
+        Args:
+            spans: the mentions; named: for each entity type, whether its mentions are names.
+        """
+        types = spans.types[np.unique(self.groups, return_index=True)[1]]
+        thresholds = np.where(np.array(named, dtype=bool)[types], NAME_ALIAS, OTHER_ALIAS)
+        return cluster(self.alias_pairs, _sigmoid(self.alias_logits), thresholds)[self.groups]
 
 
 def readings(model: Any, windower: Windower, texts: Iterable[str], batch_size: int = BATCH_SIZE) -> Iterator[Reading]:
@@ -172,9 +182,7 @@ def _document(model: Any, id_: str, reading: Reading, thresholds: Mapping[str, f
     if not len(spans):
         return Document(id=id_, text=text.text)
     structure = model.structure(states, spans, text)
-    probabilities = _sigmoid(structure.alias_logits)
-    groups = cluster(int(structure.groups.max()) + 1, structure.alias_pairs, probabilities)
-    entities = groups[structure.groups]
+    entities = structure.entities(spans, model.named)
     relations = _relations(model, text, states, structure.vectors, spans, entities, thresholds)
     attributes = _attributes(model, structure.attribute_logits, spans, entities)
     return assemble(id_, text.text, text.offsets, spans, entities, attributes, relations, schema)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .decoding import Spans, cluster
+from .decoding import Spans
 from .documents import Document
 from .modeling import TriplesModel
 from .prediction import Reading, readings
@@ -137,8 +137,7 @@ def _doubts(model: TriplesModel, reading: Reading) -> list[tuple[np.ndarray, Cal
         return f"{a!r} = {b!r} {alias[i]:.0%}"
 
     found.append((np.minimum(alias, 1 - alias), same))
-    groups = cluster(int(structure.groups.max()) + 1, pairs, alias)
-    entities = groups[structure.groups]
+    entities = structure.entities(spans, model.named)
     triples, logits = model.relation_logits(reading.states, structure.vectors, spans, entities, text)
     related = logits.float().sigmoid().cpu().numpy()
     names, named = list(schema.relations), np.unique(entities, return_index=True)[1]
