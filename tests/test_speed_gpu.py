@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from pharmatriples.decoding import NAME_ALIAS, OTHER_ALIAS
 from pharmatriples.gpu_work import Encoder, GpuError, Work, read_releases, stored_encoder
 from pharmatriples.labelstudio import task_from_document
 from pharmatriples.speed_gpu import (
@@ -185,6 +186,15 @@ def test_a_random_tagger_marks_as_many_words_as_the_annotators_did(work: Work) -
     with torch.no_grad():
         found = work.model(**work.windower.batch([read.text], 512)).tag_logits.argmax(-1)
     assert abs(int((found > 0).sum()) - int((read.targets.tags > 0).sum())) <= 1
+
+
+def test_random_aliases_join_nothing(work: Work) -> None:
+    read, model = work.examples[0], work.model
+    with torch.no_grad():
+        states = model(**work.windower.batch([read.text], 512)).word_states
+        logits = model.structure(states, read.targets.spans, read.text).alias_logits
+    assert len(logits)
+    assert logits.sigmoid().max() < min(NAME_ALIAS, OTHER_ALIAS)
 
 
 def test_each_pass_counts_the_pieces_of_its_texts_once(work: Work) -> None:

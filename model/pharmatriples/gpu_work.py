@@ -127,7 +127,7 @@ class Work:
         sample = self.windower.batch(_repeated([e.text for e in self.examples], _SAMPLE), WINDOW)
         with torch.no_grad():
             _mark(self.model.tagger, self.model(**sample).word_states, float(marked))
-            self.model.alias_head.score.bias -= 1
+            self.model.alias_head.score.bias -= 2  # below both thresholds of aliases
             row = torch.tensor([[i for w in sample["texts"] for i in w.pieces][:WINDOW]])
             _mark(self.tagger.classifier, self.tagger.base_model(row).last_hidden_state[0], float(marked))
         sentences = [d.text[start:end] for d in documents for start, end in sentence_spans(d.text).tolist()]
