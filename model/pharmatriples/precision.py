@@ -20,11 +20,13 @@ def fast_bf16() -> bool:
     def seconds(dtype: torch.dtype, limit: float = math.inf) -> float:
         a, b = torch.randn(1024, 384).to(dtype), torch.randn(384, 1536).to(dtype)
         times: list[float] = []
-        # The first product prepares; beyond the limit, where one can take most of a second, the second tells enough.
-        while len(times) < 2 or len(times) < 12 and min(times) < limit:
+        for count in range(1, 13):
             start = time.perf_counter()
             a @ b
             times.append(time.perf_counter() - start)
+            # The first product prepares. Beyond the limit one can take most of a second, and the second tells enough.
+            if count > 1 and min(times) >= limit:
+                break
         return min(times)
 
     plain = seconds(torch.float32)

@@ -63,14 +63,19 @@ class Structure:
     alias_pairs: np.ndarray
     alias_logits: Any
 
+    @property
+    def first_of(self) -> np.ndarray:
+        """[G] the first mention of each group."""
+        return np.unique(self.groups, return_index=True)[1]
+
     def entities(self, spans: Spans, named: Sequence[bool]) -> np.ndarray:
         """[M] entity of each mention.
 
         Args:
             spans: the mentions; named: for each entity type, whether its mentions are names.
         """
-        types = spans.types[np.unique(self.groups, return_index=True)[1]]
-        thresholds = np.where(np.array(named, dtype=bool)[types], NAME_ALIAS, OTHER_ALIAS)
+        is_name = np.array(named, dtype=bool)[spans.types[self.first_of]]
+        thresholds = np.where(is_name, NAME_ALIAS, OTHER_ALIAS)
         return cluster(self.alias_pairs, _sigmoid(self.alias_logits), thresholds)[self.groups]
 
 

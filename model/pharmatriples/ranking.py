@@ -130,7 +130,7 @@ def _doubts(model: TriplesModel, reading: Reading) -> list[tuple[np.ndarray, Cal
             probabilities = structure.attribute_logits[name].float().softmax(-1).cpu().numpy()[mine]
             found.append(_attribute_doubts(name, list(values), probabilities, [wordings[m] for m in mine]))
     alias = structure.alias_logits.float().sigmoid().cpu().numpy()
-    pairs, first_of = structure.alias_pairs, np.unique(structure.groups, return_index=True)[1]
+    pairs, first_of = structure.alias_pairs, structure.first_of
 
     def same(i: int) -> str:
         a, b = (wordings[first_of[group]] for group in pairs[i])

@@ -214,7 +214,7 @@ class _Structure:
         self.attributes = {
             name: logits.double().softmax(-1).cpu().numpy() for name, logits in structure.attribute_logits.items()
         }
-        self.first_of = np.unique(structure.groups, return_index=True)[1]
+        self.first_of = structure.first_of
         self.owner = targets.entities[self.first_of]
         earlier, later = structure.alias_pairs.T
         candidates = np.stack([later, self.owner[earlier]], axis=1)
