@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from pharmatriples.heads import RivalHead
-from pharmatriples.pairs import rival_features, rivals
+from pharmatriples.heads import RivalHead, odds
+from pharmatriples.pairs import numbered, rival_features, rivals
 from tiny import tiny_model, tiny_windower
 
 
@@ -31,6 +31,17 @@ def test_a_rival_changes_the_score_of_a_pair_only_where_they_share_relation_and_
     logits = np.array([[1.0, 0, 0, 0], [-1.0, 0, 0, 0]])
     one, other = (head(torch.from_numpy(rival_features(triples, own)).float(), relations) for own in logits)
     assert (one != other).tolist() == [True, True, False, False]
+
+
+def test_relations_that_may_join_one_pair_share_its_probability_with_none() -> None:
+    triples = np.array([[0, 4, 2], [0, 2, 4], [1, 4, 2], [2, 4, 2], [2, 1, 5]])
+    pairs = torch.from_numpy(numbered(triples))
+    assert [pairs.tolist().count(number) for number in pairs] == [3, 1, 3, 3, 1]
+    logits = torch.tensor([1.0, -2.0, 40.0, -3.0, 0.5])
+    found = odds(logits, torch.from_numpy(triples[:, 0]), pairs)
+    assert torch.equal(found[[1, 4]], logits[[1, 4]])  # only one relation may join these
+    expected = torch.cat([logits[[0, 2, 3]], torch.zeros(1)]).softmax(0)[:3]
+    assert torch.allclose(found[[0, 2, 3]].sigmoid(), expected)
 
 
 @torch.no_grad()

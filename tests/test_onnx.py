@@ -15,6 +15,7 @@ from pharmatriples.dataset import read_documents
 from pharmatriples.golden import INPUTS
 from pharmatriples.onnx_export import ExportError, compare, export
 from pharmatriples.onnx_model import EXPORT, FOLDER
+from pharmatriples.schema import Schema
 from tiny import ROOT, SCHEMA, acme, tiny_model_dir
 
 SCRIPT = ROOT / "scripts" / "export_onnx.py"
@@ -38,6 +39,22 @@ def test_the_export_gives_what_the_model_gives(run: Path) -> None:
     expected, found = load(run, device="cpu")(texts), load(run, backend="onnx")(texts)
     assert sum(len(result["relations"]) for result in expected) > 50
     assert compare(expected, found) <= 1e-3
+
+
+def test_relations_that_may_join_one_pair_share_its_probability_as_with_torch(tmp_path: Path) -> None:
+    relations = {**SCHEMA.relations, "worsens": ["DRUG", "INDICATION"]}
+    schema = Schema.from_dict({**SCHEMA.to_dict(), "relations": relations})
+    folder = tiny_model_dir(tmp_path / "run", schema)
+    export(folder)
+    text = acme().text
+    one, other = (load(folder, threshold=0.0, **way)(text) for way in ({"device": "cpu"}, {"backend": "onnx"}))
+    assert compare([one], [other]) <= 1e-3
+    scores: dict[tuple[str, str], list[float]] = {}
+    for relation in one["relations"]:
+        if relation["type"] in ("treats", "worsens"):
+            scores.setdefault((relation["head"], relation["tail"]), []).append(relation["score"])
+    assert scores
+    assert all(len(pair) == 2 and sum(pair) <= 1.0001 for pair in scores.values())
 
 
 def test_it_takes_neither_torch_nor_transformers(run: Path) -> None:

@@ -112,6 +112,24 @@ class RivalHead(nn.Module):
         return self.score(nn.functional.gelu(self.features(features) + self.relation(relations))).squeeze(-1)
 
 
+def odds(logits: Tensor, relations: Tensor, pairs: Tensor) -> Tensor:
+    """[Q] log-odds of each relation against all else that its pair may be: another relation, or none, whose logit is 0.
+
+    So the relations that may join a pair, and none, share the probability of a softmax.
+
+    Args:
+        logits: [Q]; relations: [Q] index of the relation; pairs: [Q] number of the pair of entities.
+    """
+    count = int(pairs.max()) + 1 if len(pairs) else 0
+    if count == len(pairs):  # one relation may join any pair
+        return logits
+    table = logits.new_full((count, int(relations.max()) + 2), -torch.inf)
+    table[:, -1] = 0.0
+    table = table.index_put((pairs, relations), logits)
+    others = table.index_select(0, pairs).scatter(1, relations.unsqueeze(1), -torch.inf)
+    return logits - others.logsumexp(1)
+
+
 def running_sum(values: Tensor) -> Tensor:
     """[N, H] in double precision, in which the sums of a text of any length keep their differences."""
     double = torch.float32 if values.device.type == "mps" else torch.float64  # Apple's GPUs have no doubles

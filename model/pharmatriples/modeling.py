@@ -22,9 +22,17 @@ from transformers.utils import logging
 from .configuration import REGISTERED_PACKAGE, TriplesConfig
 from .decoding import Spans, decode_tags, name_groups
 from .extractor import Extractor
-from .heads import PairHead, RivalHead, WordStates, means, running_sum, segment_logsumexp
+from .heads import PairHead, RivalHead, WordStates, means, odds, running_sum, segment_logsumexp
 from .lanes import Lanes
-from .pairs import ALIAS_FEATURES, RELATION_FEATURES, alias_pairs, entity_pairs, relation_pairs, rival_features
+from .pairs import (
+    ALIAS_FEATURES,
+    RELATION_FEATURES,
+    alias_pairs,
+    entity_pairs,
+    numbered,
+    relation_pairs,
+    rival_features,
+)
 from .prediction import PAIRS, Structure, doubles, log_softmax
 from .schema import Schema
 from .windows import SHAPES, EncodedText
@@ -234,20 +242,24 @@ class TriplesModel(PreTrainedModel):
     def relation_logits(
         self, states: Tensor, vectors: Tensor, spans: Spans, entities: np.ndarray, text: EncodedText
     ) -> tuple[np.ndarray, Tensor]:
-        """Scores of the entity pairs that the schema allows.
+        """Log-odds of the relations that the schema allows between the entities.
 
         A pair's logit is the log-sum-exp over its pairs of mentions (Zhou et al. 2021, ATLOP, section 3.1, pools the
         mentions instead); each pair of mentions sees both vectors, the mean state of the words between them and
-        what `pairs.RELATION_FEATURES` lists. Then `RivalHead` sets the pairs against each other.
+        what `pairs.RELATION_FEATURES` lists. Then `RivalHead` sets the pairs against each other, and `odds` the
+        relations that may join one pair.
 
         Args:
             states: [N, H]; vectors: [M, D]; entities: [M] entity of each mention.
 
         Returns:
-            triples [Q, 3] of relation index, head entity and tail entity, and their logits [Q].
+            triples [Q, 3] of relation index, head entity and tail entity, and their log-odds [Q].
         """
         triples, alone = self._pair_logits(states, vectors, spans, entities, text)
-        return triples, alone + self._rival_logits(triples, alone)
+        return triples, self._odds(triples, alone + self._rival_logits(triples, alone))
+
+    def _odds(self, triples: np.ndarray, logits: Tensor) -> Tensor:
+        return odds(logits, self._tensor(triples[:, 0]), self._tensor(numbered(triples)))
 
     def _rival_logits(self, triples: np.ndarray, alone: Tensor) -> Tensor:
         """[Q] what the rivals of each pair change in its logit; no gradient goes back through the logits [Q]."""
@@ -340,7 +352,9 @@ class TriplesModel(PreTrainedModel):
             # Nearly all pairs are none: a mean over the pairs would leave next to nothing of those that are.
             share = 1 / (1 + int(true.sum()))
             for scores in (alone, alone + self._rival_logits(triples, alone)):
-                loss = loss + share * nn.functional.binary_cross_entropy_with_logits(scores, wanted, reduction="sum")
+                loss = loss + share * nn.functional.binary_cross_entropy_with_logits(
+                    self._odds(triples, scores), wanted, reduction="sum"
+                )
         return loss
 
 

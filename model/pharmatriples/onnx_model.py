@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from .decoding import Spans, name_groups
 from .lanes import Lanes
 from .measured import weights_sha256
-from .pairs import alias_pairs, entity_pairs, relation_pairs, rival_features
+from .pairs import alias_pairs, entity_pairs, numbered, relation_pairs, rival_features
 from .prediction import PAIRS, Structure, doubles, log_softmax
 from .safety import CONFIG, LARGEST_CONFIG, TOKENIZER, ModelError, json_object
 from .schema import Schema
@@ -136,7 +136,7 @@ class OnnxModel:
         if len(alone):
             own = rival_features(triples, alone).astype(np.float32)
             alone = alone + self._run("rivals", own, triples[:, 0])[0]
-        return triples, alone
+        return triples, _odds(alone, triples[:, 0], numbered(triples))
 
     def _encode(self, window: Mapping[str, np.ndarray]) -> np.ndarray:
         """[w * l, H] states of the pieces of a batch of windows."""
@@ -221,6 +221,19 @@ def _logsumexp(values: np.ndarray, segments: np.ndarray) -> np.ndarray:
     starts, own = np.cumsum(counts) - counts, values[order]
     peak = np.maximum.reduceat(own, starts)
     return np.log(np.add.reduceat(np.exp(own - np.repeat(peak, counts)), starts)) + peak
+
+
+def _odds(logits: np.ndarray, relations: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """As `heads.odds`."""
+    count = int(pairs.max(initial=-1)) + 1
+    if count == len(pairs):
+        return logits
+    table = np.full((count, int(relations.max()) + 2), -np.inf, dtype=logits.dtype)
+    table[:, -1] = 0.0
+    table[pairs, relations] = logits
+    others = table[pairs]
+    others[np.arange(len(pairs)), relations] = -np.inf
+    return logits - np.logaddexp.reduce(others, axis=1)
 
 
 def _processors() -> int:

@@ -138,6 +138,12 @@ def entity_pairs(pairs: np.ndarray, features: np.ndarray, entities: np.ndarray) 
     return triples, inverse.reshape(-1)
 
 
+def numbered(triples: np.ndarray) -> np.ndarray:
+    """[Q] number of the pair of entities, head and tail, of each of the triples [Q, 3]."""
+    keys = triples[:, 1] * (triples[:, 1:].max(initial=0) + 1) + triples[:, 2]
+    return np.unique(keys, return_inverse=True)[1].reshape(-1)
+
+
 def rival_features(triples: np.ndarray, logits: np.ndarray) -> np.ndarray:
     """[Q, 7] of each pair its logit, and how it stands among the pairs of its head and among those of its tail.
 
