@@ -30,14 +30,12 @@ from .layout import sentence_spans
 from .modeling import quiet
 from .runs import finish, prepare, read_splits, run_record
 from .schema import Schema
-from .training import encoder_path, keep_freed_memory
+from .training import encoder_path, in_bf16, keep_freed_memory
 
 
 def recipe(config: TrainingConfig) -> TrainingConfig:
     """The recipe's own rates, lengths and batches, on the data and the encoder of a configuration."""
-    return replace(
-        config, window=min(256, config.window), stride=0, batch_size=8, learning_rate=3e-4, epochs=6.0, precision="fp32"
-    )
+    return replace(config, window=min(256, config.window), stride=0, batch_size=8, learning_rate=3e-4, epochs=6.0)
 
 
 def train(config: TrainingConfig, resume: bool = False) -> None:
@@ -70,6 +68,7 @@ def train(config: TrainingConfig, resume: bool = False) -> None:
             per_device_train_batch_size=config.batch_size,
             learning_rate=config.learning_rate,
             use_cpu=not torch.accelerator.is_available(),
+            bf16=in_bf16(config),
             save_strategy="epoch",
             save_total_limit=1,
             dataloader_pin_memory=False,

@@ -271,7 +271,7 @@ def make_trainer(
         changes: arguments of transformers that are to be others than those of a run.
     """
     state = PartialState(cpu=not torch.accelerator.is_available())
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and _of_first(fast_bf16()))
+    bf16 = in_bf16(config)
     set_seed(config.seed)
     model, windower = new_model(config, schema, bf16)
     examples = Examples(documents["train"], windower, schema, config.varied)
@@ -306,6 +306,11 @@ def make_trainer(
         eval_dataset=documents["validation"],
         data_collator=Collator(windower, config.token_budget),
     )
+
+
+def in_bf16(config: TrainingConfig) -> bool:
+    """Whether a run trains in bf16 on this machine, or else in fp32."""
+    return config.precision == "bf16" or (config.precision == "auto" and _of_first(fast_bf16()))
 
 
 def keep_freed_memory() -> None:
