@@ -30,7 +30,7 @@ def configured(folder: Path) -> TrainingConfig:
 
 def test_it_learns_a_release_by_heart_and_links_within_its_sentences(tmp_path: Path) -> None:
     config = replace(recipe(configured(tmp_path)), learning_rate=5e-3, epochs=40.0)
-    assert (config.window, config.batch_size, config.precision) == (64, 8, "fp32")
+    assert (config.window, config.batch_size, config.precision) == (64, 8, "auto")
     train(config)
     assert is_current(config)
     document = acme()
