@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from pharmatriples.heads import RivalHead, odds
+from pharmatriples.heads import PairHead, RivalHead, odds
 from pharmatriples.pairs import numbered, rival_features, rivals
 from tiny import tiny_model, tiny_windower
 
@@ -42,6 +42,19 @@ def test_relations_that_may_join_one_pair_share_its_probability_with_none() -> N
     assert torch.equal(found[[1, 4]], logits[[1, 4]])  # only one relation may join these
     expected = torch.cat([logits[[0, 2, 3]], torch.zeros(1)]).softmax(0)[:3]
     assert torch.allclose(found[[0, 2, 3]].sigmoid(), expected)
+
+
+@torch.no_grad()
+def test_a_relation_with_a_vector_of_its_own_is_scored_by_it_too() -> None:
+    torch.manual_seed(0)
+    head = PairHead(4, 3, (2, 5), 0.0, own=True)
+    vectors, first, second = torch.randn(2, 4), torch.tensor([0, 0]), torch.tensor([1, 1])
+    features = torch.tensor([[0, 4], [1, 4]])
+    before = head(vectors, first, second, features)
+    assert head.own is not None
+    head.own.weight[1] += 1
+    assert (head(vectors, first, second, features) == before).tolist() == [True, False]
+    assert PairHead(4, 3, (2, 5), 0.0).own is None
 
 
 @torch.no_grad()

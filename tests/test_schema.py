@@ -57,6 +57,7 @@ def test_derived_names(tmp_path: Path) -> None:
     assert schema.attribute_names("EVENT") == ("kind",)
     assert schema.attribute_names("GENE") == ()
     assert schema.relation_between("DRUG", "GENE") == "acts_on"
+    assert not schema.rival_relations
     assert schema.relation_between("GENE", "DRUG") is None
 
 
@@ -179,6 +180,7 @@ def test_relations_may_join_several_pairs_of_types_and_share_them(tmp_path: Path
     assert schema.symmetric == ("touches",)
     assert schema.joins("touches") == "DRUG -> GENE or GENE -> GENE"
     assert schema.relation_between("DRUG", "GENE") is None, "two types fit, so the pair does not name one"
+    assert schema.rival_relations
     assert schema.relation_between("GENE", "GENE") == "touches"
     assert Schema.from_json(schema.to_json()) == schema
     with pytest.raises(SchemaError, match="'touches' joins GENE and DRUG twice; keep one"):

@@ -70,15 +70,19 @@ class PairHead(nn.Module):
     """Scores pairs of vectors with categorical features by one hidden layer.
 
     hidden = W1 head + W2 tail + (W3 head) * (W4 tail) + context + sum of feature embeddings; score = v . gelu(hidden)
+
+    With `own`, v is the sum of one vector for all and one for the value of the first feature: it tells apart what the
+    same two may be to each other.
     """
 
-    def __init__(self, size: int, hidden: int, features: Sequence[int], dropout: float):
+    def __init__(self, size: int, hidden: int, features: Sequence[int], dropout: float, own: bool = False):
         super().__init__()
         self.head = nn.Linear(size, 2 * hidden)
         self.tail = nn.Linear(size, 2 * hidden)
         self.features = nn.ModuleList(nn.Embedding(n, hidden) for n in features)
         self.dropout = nn.Dropout(dropout)
         self.score = nn.Linear(hidden, 1)
+        self.own = nn.Embedding(features[0], hidden) if own else None
 
     def forward(
         self, vectors: Tensor, head: Tensor, tail: Tensor, features: Tensor, context: Tensor | None = None
@@ -92,7 +96,9 @@ class PairHead(nn.Module):
             hidden = hidden + embedding(features[:, i])
         if context is not None:
             hidden = hidden + context
-        return self.score(self.dropout(nn.functional.gelu(hidden))).squeeze(-1)
+        hidden = self.dropout(nn.functional.gelu(hidden))
+        scores = self.score(hidden).squeeze(-1)
+        return scores if self.own is None else scores + (hidden * self.own(features[:, 0])).sum(-1)
 
 
 class RivalHead(nn.Module):

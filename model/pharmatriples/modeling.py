@@ -109,7 +109,9 @@ class TriplesModel(PreTrainedModel):
             }
         )
         self.alias_head = PairHead(size, hidden, (types, *ALIAS_FEATURES), config.head_dropout)
-        self.relation_head = PairHead(size, hidden, (max(relations, 1), *RELATION_FEATURES), config.head_dropout)
+        self.relation_head = PairHead(
+            size, hidden, (max(relations, 1), *RELATION_FEATURES), config.head_dropout, own=self.schema.rival_relations
+        )
         self.context = nn.Linear(width, hidden)
         self.rivals = RivalHead(max(relations, 1))
         self.named = [type_ in self.schema.named_types for type_ in self.schema.entities]

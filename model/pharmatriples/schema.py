@@ -81,6 +81,12 @@ class Schema:
             for head, tail in signatures
         ]
 
+    @property
+    def rival_relations(self) -> bool:
+        """Whether there are types, head and tail, that more than one relation may join."""
+        signatures = [signature for own in self.relations.values() for signature in own]
+        return len(set(signatures)) < len(signatures)
+
     def relation_between(self, head: str, tail: str) -> str | None:
         """The one relation type from entity type `head` to entity type `tail`, None where there is none or several."""
         names = [name for name, signatures in self.relations.items() if (head, tail) in signatures]
