@@ -69,6 +69,32 @@ def test_the_loss_of_relations_is_shared_by_those_that_are_and_not_by_all_pairs(
     assert torch.isclose(found[0] - found[1], expected, rtol=1e-4)
 
 
+def test_a_pair_that_has_a_relation_is_not_counted_among_those_that_have_not_another() -> None:
+    relations = {**SCHEMA.relations, "worsens": ["DRUG", "INDICATION"]}
+    model = tiny_model(Schema.from_dict({**SCHEMA.to_dict(), "relations": relations}))
+    windower = tiny_windower(model)
+    batch = Collator(windower, 1024)([example(acme(), windower, SCHEMA)])
+    (target,), (text,) = batch["targets"], batch["texts"]
+    treats, worsens = (list(relations).index(name) for name in ("treats", "worsens"))
+    with torch.no_grad():
+        states = model(**batch).word_states
+        vectors = model.structure(states, target.spans, text).vectors
+        triples, logits = model._pair_logits(states, vectors, target.spans, target.entities, text)
+        (pair,) = {triple[1:] for triple in target.relations if triple[0] == treats}
+        places = [triples.tolist().index([relation, *pair]) for relation in (treats, worsens)]
+        both = torch.cat([logits[places], torch.zeros(1)])
+        torch.nn.init.zeros_(model.rivals.score.weight)
+        torch.nn.init.zeros_(model.rivals.score.bias)
+        found = [
+            model._structure_loss(
+                states, target.spans, np.arange(len(target.spans)), text, replace(target, relations=one)
+            )
+            for one in (frozenset({(treats, *pair)}), frozenset({(worsens, *pair)}))
+        ]
+    expected = (both.log_softmax(0)[1] - both.log_softmax(0)[0]).item()
+    assert (found[0] - found[1]).item() == pytest.approx(expected, rel=1e-3)  # twice, and shared by two
+
+
 def test_the_states_of_a_text_do_not_depend_on_the_batch() -> None:
     model = tiny_model()
     windower = tiny_windower(model)

@@ -353,9 +353,12 @@ class TriplesModel(PreTrainedModel):
             wanted = torch.from_numpy(true).to(device).float()
             # Nearly all pairs are none: a mean over the pairs would leave next to nothing of those that are.
             share = 1 / (1 + int(true.sum()))
+            # What a pair is says by itself what it is not.
+            told = np.isin(numbered(triples), numbered(triples)[true]) & ~true
+            counted = self._tensor(~told).float()
             for scores in (alone, alone + self._rival_logits(triples, alone)):
                 loss = loss + share * nn.functional.binary_cross_entropy_with_logits(
-                    self._odds(triples, scores), wanted, reduction="sum"
+                    self._odds(triples, scores), wanted, counted, reduction="sum"
                 )
         return loss
 
