@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from pharmatriples.heads import PairHead, RivalHead, odds
-from pharmatriples.pairs import numbered, rival_features, rivals
+from pharmatriples.heads import PairHead, RivalHead, odds, pair_loss
+from pharmatriples.pairs import pair_numbers, rival_features, rivals
 from tiny import tiny_model, tiny_windower
 
 
@@ -35,13 +35,30 @@ def test_a_rival_changes_the_score_of_a_pair_only_where_they_share_relation_and_
 
 def test_relations_that_may_join_one_pair_share_its_probability_with_none() -> None:
     triples = np.array([[0, 4, 2], [0, 2, 4], [1, 4, 2], [2, 4, 2], [2, 1, 5]])
-    pairs = torch.from_numpy(numbered(triples))
+    pairs = torch.from_numpy(pair_numbers(triples))
     assert [pairs.tolist().count(number) for number in pairs] == [3, 1, 3, 3, 1]
     logits = torch.tensor([1.0, -2.0, 40.0, -3.0, 0.5])
     found = odds(logits, torch.from_numpy(triples[:, 0]), pairs)
     assert torch.equal(found[[1, 4]], logits[[1, 4]])  # only one relation may join these
     expected = torch.cat([logits[[0, 2, 3]], torch.zeros(1)]).softmax(0)[:3]
     assert torch.allclose(found[[0, 2, 3]].sigmoid(), expected)
+
+
+def test_the_loss_of_pairs_is_least_where_their_softmax_is_the_truth() -> None:
+    # Of ten pairs that two relations may join, four have the first, four the second, and two none.
+    numbers = torch.arange(10).repeat(2)
+    true = torch.zeros(2, 10)
+    true[0, :4] = true[1, 4:8] = 1
+    logits = torch.log(torch.tensor([2.0, 2.0], dtype=torch.double)).requires_grad_()
+    pair_loss(logits.repeat_interleave(10), true.flatten().double(), numbers).backward()
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad, torch.zeros(2, dtype=torch.double), atol=1e-12)
+
+
+def test_the_loss_of_pairs_with_one_relation_is_that_of_each_by_itself() -> None:
+    logits, true = torch.tensor([-30.0, 0.5, 7.0]), torch.tensor([0.0, 1.0, 0.0])
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, true, reduction="sum")
+    assert torch.isclose(pair_loss(logits, true, torch.tensor([2, 0, 1])), expected)
 
 
 @torch.no_grad()

@@ -40,10 +40,15 @@ def test_an_overfitted_model_predicts_its_document_also_after_save_and_load(tmp_
     assert list(loaded.schema.entities) == list(SCHEMA.entities)  # config.json sorts keys; label ids must not move
 
 
-def test_every_parameter_gets_a_gradient() -> None:
-    model = tiny_model().train()
+RIVALS = Schema.from_dict({**SCHEMA.to_dict(), "relations": {**SCHEMA.relations, "worsens": ["DRUG", "INDICATION"]}})
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, RIVALS])
+def test_every_parameter_gets_a_gradient(schema: Schema) -> None:
+    model = tiny_model(schema).train()
+    assert (model.relation_head.own is not None) == (schema is RIVALS)
     windower = tiny_windower(model)
-    batch = Collator(windower, 1024)([example(acme(), windower, SCHEMA)])
+    batch = Collator(windower, 1024)([example(acme(), windower, schema)])
     model(**batch).loss.backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
@@ -69,13 +74,12 @@ def test_the_loss_of_relations_is_shared_by_those_that_are_and_not_by_all_pairs(
     assert torch.isclose(found[0] - found[1], expected, rtol=1e-4)
 
 
-def test_a_pair_that_has_a_relation_is_not_counted_among_those_that_have_not_another() -> None:
-    relations = {**SCHEMA.relations, "worsens": ["DRUG", "INDICATION"]}
-    model = tiny_model(Schema.from_dict({**SCHEMA.to_dict(), "relations": relations}))
+def test_relations_that_may_join_one_pair_rival_in_the_loss() -> None:
+    model = tiny_model(RIVALS)
     windower = tiny_windower(model)
     batch = Collator(windower, 1024)([example(acme(), windower, SCHEMA)])
     (target,), (text,) = batch["targets"], batch["texts"]
-    treats, worsens = (list(relations).index(name) for name in ("treats", "worsens"))
+    treats, worsens = (list(RIVALS.relations).index(name) for name in ("treats", "worsens"))
     with torch.no_grad():
         states = model(**batch).word_states
         vectors = model.structure(states, target.spans, text).vectors

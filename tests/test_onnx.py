@@ -47,6 +47,7 @@ def test_relations_that_may_join_one_pair_share_its_probability_as_with_torch(tm
     folder = tiny_model_dir(tmp_path / "run", schema)
     export(folder)
     texts = [d.text for d in read_documents(ROOT / "data" / "releases.json", SCHEMA, "test")[:8]]
+    assert load(folder, device="cpu").model.relation_head.own is not None
     one, other = (load(folder, threshold=0.0, **way)(texts) for way in ({"device": "cpu"}, {"backend": "onnx"}))
     assert compare(one, other) <= 1e-3
     scores: dict[tuple[int, str, str], list[float]] = {}

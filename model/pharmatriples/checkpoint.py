@@ -50,7 +50,8 @@ def load_model(name: str, dtype: Any, folder_of: Callable[[], Path]) -> tuple[Tr
             )
         model, report = found
         if report["missing_keys"]:
-            raise ModelError(f"its weights lack {', '.join(sorted(report['missing_keys'])[:3])} ...")
+            lacking = ", ".join(sorted(report["missing_keys"])[:3])
+            raise ModelError(f"its weights lack {lacking} ...; where an earlier version made it, train it again")
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from error

@@ -1,7 +1,7 @@
-"""The parts that stand on the encoder: word states, scores of pairs, and what rival pairs do to a score.
+"""The parts that stand on the encoder: word states, scores of pairs, what rivals do to a score, and the loss of pairs.
 
-Letters as in `modeling`: `N` words and `T` pieces, `M` mentions, `P` pairs of mentions, `Q` pairs of entities, `H`
-width of the encoder, `D` of a mention vector, `K` of the hidden layer of a pair head.
+Letters as in `modeling`: `N` words and `T` pieces, `M` mentions, `P` pairs of mentions, `Q` relations that pairs of
+entities may have, `H` width of the encoder, `D` of a mention vector, `K` of the hidden layer of a pair head.
 """
 
 from __future__ import annotations
@@ -118,22 +118,37 @@ class RivalHead(nn.Module):
         return self.score(nn.functional.gelu(self.features(features) + self.relation(relations))).squeeze(-1)
 
 
-def odds(logits: Tensor, relations: Tensor, pairs: Tensor) -> Tensor:
+def odds(logits: Tensor, relations: Tensor, numbers: Tensor) -> Tensor:
     """[Q] log-odds of each relation against all else that its pair may be: another relation, or none, whose logit is 0.
 
     So the relations that may join a pair, and none, share the probability of a softmax.
 
     Args:
-        logits: [Q]; relations: [Q] index of the relation; pairs: [Q] number of the pair of entities.
+        logits: [Q]; relations: [Q] index of the relation; numbers: [Q] of the pairs of entities, from 0 on.
     """
-    count = int(pairs.max()) + 1 if len(pairs) else 0
-    if count == len(pairs):  # one relation may join any pair
+    count = int(numbers.max()) + 1 if len(numbers) else 0
+    if count == len(numbers):  # no pair has several
         return logits
     table = logits.new_full((count, int(relations.max()) + 2), -torch.inf)
     table[:, -1] = 0.0
-    table = table.index_put((pairs, relations), logits)
-    others = table.index_select(0, pairs).scatter(1, relations.unsqueeze(1), -torch.inf)
+    table = table.index_put((numbers, relations), logits)
+    others = table.index_select(0, numbers).scatter(1, relations.unsqueeze(1), -torch.inf)
     return logits - others.logsumexp(1)
+
+
+def pair_loss(logits: Tensor, true: Tensor, numbers: Tensor) -> Tensor:
+    """Sum over the pairs of entities of the cross-entropy of what they are, by the softmax of `odds`.
+
+    A pair with several relations is each of them in equal parts.
+
+    Args:
+        logits: [Q]; true: [Q] 1 where the relation holds, else 0; numbers: [Q] of the pairs, from 0 on, at least one.
+    """
+    count = int(numbers.max()) + 1
+    none = torch.arange(count, device=numbers.device)
+    total = segment_logsumexp(torch.cat([logits, logits.new_zeros(count)]), torch.cat([numbers, none]), count)
+    held = true.new_zeros(count).index_add(0, numbers, true).clamp(min=1)
+    return total.sum() - (logits * true / held.index_select(0, numbers)).sum()
 
 
 def running_sum(values: Tensor) -> Tensor:

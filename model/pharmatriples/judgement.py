@@ -14,7 +14,7 @@ from .schema import Schema
 
 # Relations are judged down to this score, and kept from the best of these probabilities on.
 LOWEST = 0.02
-THRESHOLDS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55)
+THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55)
 
 
 def judged(

@@ -22,14 +22,14 @@ from transformers.utils import logging
 from .configuration import REGISTERED_PACKAGE, TriplesConfig
 from .decoding import Spans, decode_tags, name_groups
 from .extractor import Extractor
-from .heads import PairHead, RivalHead, WordStates, means, odds, running_sum, segment_logsumexp
+from .heads import PairHead, RivalHead, WordStates, means, odds, pair_loss, running_sum, segment_logsumexp
 from .lanes import Lanes
 from .pairs import (
     ALIAS_FEATURES,
     RELATION_FEATURES,
     alias_pairs,
     entity_pairs,
-    numbered,
+    pair_numbers,
     relation_pairs,
     rival_features,
 )
@@ -258,15 +258,18 @@ class TriplesModel(PreTrainedModel):
             triples [Q, 3] of relation index, head entity and tail entity, and their log-odds [Q].
         """
         triples, alone = self._pair_logits(states, vectors, spans, entities, text)
-        return triples, self._odds(triples, alone + self._rival_logits(triples, alone))
+        relations, numbers = self._tensor(triples[:, 0]), self._tensor(pair_numbers(triples))
+        return triples, odds(alone + self._rival_logits(triples, alone, numbers), relations, numbers)
 
-    def _odds(self, triples: np.ndarray, logits: Tensor) -> Tensor:
-        return odds(logits, self._tensor(triples[:, 0]), self._tensor(numbered(triples)))
+    def _rival_logits(self, triples: np.ndarray, alone: Tensor, numbers: Tensor) -> Tensor:
+        """[Q] what the rivals of each pair change in its logit; no gradient goes back through the logits [Q].
 
-    def _rival_logits(self, triples: np.ndarray, alone: Tensor) -> Tensor:
-        """[Q] what the rivals of each pair change in its logit; no gradient goes back through the logits [Q]."""
-        features = torch.from_numpy(rival_features(triples, alone.detach().cpu().numpy())).to(alone)
-        return self.rivals(features, self._tensor(triples[:, 0]))
+        Args:
+            triples: [Q, 3]; alone: [Q] logits; numbers: [Q] of the pairs of entities.
+        """
+        relations = self._tensor(triples[:, 0])
+        known = odds(alone.detach(), relations, numbers).cpu().numpy()
+        return self.rivals(torch.from_numpy(rival_features(triples, known)).to(alone), relations)
 
     def _pair_logits(
         self, states: Tensor, vectors: Tensor, spans: Spans, entities: np.ndarray, text: EncodedText
@@ -350,16 +353,11 @@ class TriplesModel(PreTrainedModel):
         triples, alone = self._pair_logits(states, structure.vectors, spans, entities, text)
         if len(triples):
             true = np.fromiter((tuple(t) in target.relations for t in triples.tolist()), dtype=bool, count=len(triples))
-            wanted = torch.from_numpy(true).to(device).float()
+            wanted, numbers = self._tensor(true).float(), self._tensor(pair_numbers(triples))
             # Nearly all pairs are none: a mean over the pairs would leave next to nothing of those that are.
             share = 1 / (1 + int(true.sum()))
-            # What a pair is says by itself what it is not.
-            told = np.isin(numbered(triples), numbered(triples)[true]) & ~true
-            counted = self._tensor(~told).float()
-            for scores in (alone, alone + self._rival_logits(triples, alone)):
-                loss = loss + share * nn.functional.binary_cross_entropy_with_logits(
-                    self._odds(triples, scores), wanted, counted, reduction="sum"
-                )
+            for scores in (alone, alone + self._rival_logits(triples, alone, numbers)):
+                loss = loss + share * pair_loss(scores, wanted, numbers)
         return loss
 
 

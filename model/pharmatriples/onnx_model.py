@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from .decoding import Spans, name_groups
 from .lanes import Lanes
 from .measured import weights_sha256
-from .pairs import alias_pairs, entity_pairs, numbered, relation_pairs, rival_features
+from .pairs import alias_pairs, entity_pairs, pair_numbers, relation_pairs, rival_features
 from .prediction import PAIRS, Structure, doubles, log_softmax
 from .safety import CONFIG, LARGEST_CONFIG, TOKENIZER, ModelError, json_object
 from .schema import Schema
@@ -133,10 +133,11 @@ class OnnxModel:
         scores = self._pairs("relations", vectors, pairs, features, sums, between)
         triples, inverse = entity_pairs(pairs, features, entities)
         alone = _logsumexp(scores, inverse)
+        relations, numbers = triples[:, 0], pair_numbers(triples)
         if len(alone):
-            own = rival_features(triples, alone).astype(np.float32)
-            alone = alone + self._run("rivals", own, triples[:, 0])[0]
-        return triples, _odds(alone, triples[:, 0], numbered(triples))
+            rivals = rival_features(triples, _odds(alone, relations, numbers)).astype(np.float32)
+            alone = alone + self._run("rivals", rivals, relations)[0]
+        return triples, _odds(alone, relations, numbers)
 
     def _encode(self, window: Mapping[str, np.ndarray]) -> np.ndarray:
         """[w * l, H] states of the pieces of a batch of windows."""
@@ -223,16 +224,16 @@ def _logsumexp(values: np.ndarray, segments: np.ndarray) -> np.ndarray:
     return np.log(np.add.reduceat(np.exp(own - np.repeat(peak, counts)), starts)) + peak
 
 
-def _odds(logits: np.ndarray, relations: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def _odds(logits: np.ndarray, relations: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """As `heads.odds`."""
-    count = int(pairs.max(initial=-1)) + 1
-    if count == len(pairs):
+    count = int(numbers.max(initial=-1)) + 1
+    if count == len(numbers):
         return logits
     table = np.full((count, int(relations.max()) + 2), -np.inf, dtype=logits.dtype)
     table[:, -1] = 0.0
-    table[pairs, relations] = logits
-    others = table[pairs]
-    others[np.arange(len(pairs)), relations] = -np.inf
+    table[numbers, relations] = logits
+    others = table[numbers]
+    others[np.arange(len(numbers)), relations] = -np.inf
     return logits - np.logaddexp.reduce(others, axis=1)
 
 

@@ -138,8 +138,8 @@ def entity_pairs(pairs: np.ndarray, features: np.ndarray, entities: np.ndarray) 
     return triples, inverse.reshape(-1)
 
 
-def numbered(triples: np.ndarray) -> np.ndarray:
-    """[Q] number of the pair of entities, head and tail, of each of the triples [Q, 3]."""
+def pair_numbers(triples: np.ndarray) -> np.ndarray:
+    """[Q] number of the pair of head and tail of each of the triples [Q, 3] of relation index, head and tail."""
     keys = triples[:, 1] * (triples[:, 1:].max(initial=0) + 1) + triples[:, 2]
     return np.unique(keys, return_inverse=True)[1].reshape(-1)
 

@@ -79,6 +79,7 @@ def train(config: TrainingConfig, resume: bool = False) -> None:
         data_collator=DataCollatorForTokenClassification(tokenizer),
     )
     trainer.train(resume_from_checkpoint=checkpoint)
+    record |= {"precision": "bf16" if trainer.args.bf16 else "fp32"}
     finish(trainer.model, tokenizer, partial, Path(config.output_dir), record)
 
 
