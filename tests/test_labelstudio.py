@@ -591,6 +591,16 @@ def test_the_committed_form_keeps_what_is_annotated_and_nothing_that_changes() -
     assert same(document, replace(RELEASE, group="", source="", split=None))
 
 
+def test_the_committed_form_leaves_the_first_of_doubles_first() -> None:
+    region = {"to_name": "text", "from_name": "label", "type": "labels"}
+    region["value"] = {"start": 0, "end": 1, "labels": ["DRUG"]}
+    for result in ([{**region, "id": "e·1"}, {**region, "added": 1}], [{**region, "id": "u"}, {**region, "id": "e·1"}]):
+        exported = [{"data": {"id": "d", "text": "0"}, "annotations": [{"result": result}]}]
+        (document,), _ = read_export(exported, SCHEMA)
+        (again,), _ = read_export(json.loads(export_text(exported)), SCHEMA)
+        assert again.mentions == document.mentions
+
+
 def test_the_committed_form_does_not_depend_on_the_order_of_the_export() -> None:
     tasks = server_export()
     text = export_text(tasks)

@@ -253,10 +253,14 @@ def _export_annotation(annotation: Mapping[str, Any], several: bool, utf16: Utf1
     places = {text_of(item, "id"): _place(item) for item in items}
 
     def order(item: Any) -> tuple[Any, ...]:
-        """Spans in the order of the text, each with its choices; then arrows in the order of their ends."""
-        is_arrow = kind_of(item) == "relation"
+        """Spans in the order of the text, each with its choices; then arrows in the order of their ends.
+
+        Spans of one place stay in their order: the first of doubles is the one that counts.
+        """
+        kind = kind_of(item)
         ends = [places.get(text_of(item, key), (-1, -1)) for key in ("from_id", "to_id")]
-        return is_arrow, *(ends if is_arrow else [_place(item)]), kind_of(item) != "region", json.dumps(item)
+        where = ends if kind == "relation" else [_place(item)]
+        return kind == "relation", *where, kind != "region", "" if kind == "region" else json.dumps(item)
 
     kept: dict[str, Any] = {"result": sorted(items, key=order)}
     if "ground_truth" in annotation:  # always said: the server takes an import that does not say it as true
