@@ -15,7 +15,7 @@ from pharmatriples.features import Collator, example
 from pharmatriples.modeling import TriplesModel, match
 from pharmatriples.prediction import predict
 from pharmatriples.training import evaluate_model
-from tiny import SCHEMA, acme, tiny_encoder_config, tiny_model, tiny_tokenizer, tiny_windower
+from tiny import RIVALS, SCHEMA, acme, tiny_encoder_config, tiny_model, tiny_tokenizer, tiny_windower
 from torch.nn.functional import softplus
 
 
@@ -38,9 +38,6 @@ def test_an_overfitted_model_predicts_its_document_also_after_save_and_load(tmp_
     assert next(predict(loaded, windower, [document.text])) == next(predict(model, windower, [document.text]))
     assert loaded.schema == model.schema
     assert list(loaded.schema.entities) == list(SCHEMA.entities)  # config.json sorts keys; label ids must not move
-
-
-RIVALS = Schema.from_dict({**SCHEMA.to_dict(), "relations": {**SCHEMA.relations, "worsens": ["DRUG", "INDICATION"]}})
 
 
 @pytest.mark.parametrize("schema", [SCHEMA, RIVALS])

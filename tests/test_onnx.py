@@ -15,8 +15,7 @@ from pharmatriples.dataset import read_documents
 from pharmatriples.golden import INPUTS
 from pharmatriples.onnx_export import ExportError, compare, export
 from pharmatriples.onnx_model import EXPORT, FOLDER
-from pharmatriples.schema import Schema
-from tiny import ROOT, SCHEMA, acme, tiny_model_dir
+from tiny import RIVALS, ROOT, SCHEMA, acme, tiny_model_dir
 
 SCRIPT = ROOT / "scripts" / "export_onnx.py"
 
@@ -42,9 +41,7 @@ def test_the_export_gives_what_the_model_gives(run: Path) -> None:
 
 
 def test_relations_that_may_join_one_pair_share_its_probability_as_with_torch(tmp_path: Path) -> None:
-    relations = {**SCHEMA.relations, "worsens": ["DRUG", "INDICATION"]}
-    schema = Schema.from_dict({**SCHEMA.to_dict(), "relations": relations})
-    folder = tiny_model_dir(tmp_path / "run", schema)
+    folder = tiny_model_dir(tmp_path / "run", RIVALS)
     export(folder)
     texts = [d.text for d in read_documents(ROOT / "data" / "releases.json", SCHEMA, "test")[:8]]
     assert load(folder, device="cpu").model.relation_head.own is not None

@@ -18,6 +18,8 @@ from transformers import BertConfig, BertTokenizer, set_seed
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = Schema.from_yaml(ROOT / "configs" / "schema.yaml")
+# The same with two relations that may join one pair of types.
+RIVALS = Schema.from_dict({**SCHEMA.to_dict(), "relations": {**SCHEMA.relations, "worsens": ["DRUG", "INDICATION"]}})
 _WORDS = ["the", "nmpa", "fda", "accepted", "approved", "its", "nda", "for", "in", "acme", "said", "that", "lupus"]
 
 
