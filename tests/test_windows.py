@@ -60,6 +60,14 @@ def test_a_batch_brings_each_piece_back_to_its_place() -> None:
     assert all((w["attention_mask"].sum(1) > 2).all() for w in batch["windows"])
 
 
+def test_a_batch_has_few_widths_and_keeps_to_its_budget_and_to_the_window() -> None:
+    windower = Windower(tiny_tokenizer(), window=80, stride=8)
+    encoded = [windower.encode("nda " * count) for count in range(1, 100)]
+    shapes = [w["input_ids"].shape for w in windower.batch(encoded, budget=128)["windows"]]
+    assert {width for _, width in shapes} == {32, 64, 80}
+    assert all(rows * width <= 128 for rows, width in shapes)
+
+
 def test_special_tokens_in_a_text_are_text() -> None:
     encoded = WINDOWER.encode("a [SEP] b")
     assert WINDOWER.tokenizer.sep_token_id not in encoded.pieces.tolist()

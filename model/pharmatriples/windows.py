@@ -19,6 +19,8 @@ from .documents import word_spans
 from .layout import line_spans, word_layout
 
 SHAPES = ("lower", "Capital", "UPPER", "single capital", "mIXed", "digits", "lower1", "UPPER1", "CODE001", "sign")
+# Widths of batches of windows are multiples of it: a processor's bf16 products are made anew for each shape.
+ROUND = 32
 # Longest stretch that the tokenizer gets at once: bounds its memory on very long texts.
 _STRETCH = 100_000
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -176,11 +178,16 @@ class Windower:
             Window(start, min(start + length, count), edges[i], edges[i + 1]) for i, start in enumerate(starts)
         )
 
+    def _width(self, length: int) -> int:
+        """Pieces in a row of a batch whose longest window has `length` pieces of its text."""
+        framed = length + sum(map(len, self._special))
+        return min(-(-framed // ROUND) * ROUND, self.window)
+
     def batch(self, encoded: Sequence[EncodedText], budget: int) -> dict[str, Any]:
         """Arrays for the model's `forward`.
 
         Windows of all texts are sorted by length and put together up to `budget` padded pieces, so that little is
-        padded; `piece_index` restores the order of the texts.
+        padded; `piece_index` restores the order of the texts. Widths are multiples of `ROUND`, or the whole window.
 
         Returns:
             windows: list of {"input_ids": [w, l], "attention_mask": [w, l], "piece_shapes": [w, l]}; a piece's shape is
@@ -196,7 +203,7 @@ class Windower:
         )
         batches: list[list[tuple[int, int, int]]] = []
         for item in order:
-            if batches and (batches[-1][0][0] + len(before) + len(after)) * (len(batches[-1]) + 1) <= budget:
+            if batches and self._width(batches[-1][0][0]) * (len(batches[-1]) + 1) <= budget:
                 batches[-1].append(item)
             else:
                 batches.append([item])
@@ -205,7 +212,7 @@ class Windower:
         piece_index = np.zeros(piece_base[-1], dtype=np.int64)
         windows, flat = [], 0
         for items in batches:
-            width = items[0][0] + len(before) + len(after)
+            width = self._width(items[0][0])
             ids = np.full((len(items), width), self.tokenizer.pad_token_id or 0, dtype=np.int64)
             mask, look = np.zeros_like(ids), np.zeros_like(ids)
             for row, (length, d, i) in enumerate(items):
