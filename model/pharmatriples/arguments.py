@@ -30,7 +30,8 @@ class TrainingConfig:
         epochs: passes over the train split; max_steps, where it is above 0, ends the run earlier.
         batch_size: documents in a step, over all processes.
         learning_rate: of the encoder; head_learning_rate: of the heads. Both rise over the first `warmup` share of
-            the steps, then fall to 0. adam_beta2: decay of the squared gradients that AdamW remembers.
+            the steps, then fall to 0. adam_beta2: decay of the squared gradients that AdamW remembers; weight_decay: of
+            its matrices. seed: of the weights of the heads, dropout, and the order and variation of documents.
         token_budget: padded pieces in one forward of the encoder.
         precision: fp32, bf16 (autocast), or auto: bf16 where a short measurement finds it faster.
         window, stride, mention_size, pair_size, head_dropout, tag_weight, name_threshold: see `TriplesConfig`.

@@ -13,7 +13,7 @@ REGISTERED_PACKAGE = "pharmatriples"
 
 
 class TriplesConfig(PreTrainedConfig):
-    """Configuration of a `TriplesModel`.
+    """Configuration of a `TriplesModel`; training sets what `TrainingConfig` has, too.
 
     Attributes:
         encoder_config: configuration of the encoder, any that `AutoModel` knows.

@@ -155,8 +155,12 @@ After `import pharmatriples`, `AutoModel` needs no trust flag.'''
 
 
 def _made(training: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+    config = training["config"]
+    encoder = config["encoder"] if base_model(config["encoder"]) else Path(config["encoder"]).name
+    layers = f", its lowest {config['encoder_layers']} layers" if config.get("encoder_layers") else ""
     return (
-        f"**How it was made.** Seed {training['config']['seed']}; the training data have the SHA-256 "
+        f"**How it was made.** Encoder `{encoder}`{layers}; trained on `{Path(config['data']).name}` with the seed "
+        f"{config['seed']}; the training data have the SHA-256 "
         f"`{training['data_sha256']}`. The configuration is in `training.json`, the figures are in `evaluation.json` "
         "where there was an evaluation, and what the model made of some texts is in `golden.json` "
         f"(`pharmatriples verify`). Versions: {', '.join(f'{name} {number}' for name, number in versions.items())}."
