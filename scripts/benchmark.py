@@ -142,7 +142,10 @@ def _measure(entries: Sequence[Entry], options: argparse.Namespace) -> tuple[lis
     """The rows, and whether a run failed."""
     from pharmatriples.bench import Bench, perform
 
-    bench = Bench(entries, options.seeds, dict(options.on), options.folder)
+    sets = dict(options.on)
+    if len(sets) < len(options.on):
+        raise ValueError(f"--on: a name stands twice among {', '.join(name for name, _ in options.on)}; give each once")
+    bench = Bench(entries, options.seeds, sets, options.folder)
     failed = perform(bench.runs(), options.jobs)
     return bench.rows(), bool(failed)
 

@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if folder.is_dir() and not options.gold_mentions:
             own = set_figures(options.data, options.split, gold, scores, calibrated, seconds)
             if options.examples:
-                own["examples"] = examples(gold, predicted, extract.confidence)
+                own["examples"] = examples(gold, predicted, schema, extract.confidence)
             name = options.name or options.split or Path(options.data).stem
             print(f"kept as {name!r} in {keep(folder, name, own)}", file=sys.stderr)
         if options.json:
@@ -102,13 +102,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.report:
             rows = [*scores.rows(), *distances.rows()]
             title = " · ".join(filter(None, (options.model, options.data, options.split)))
-            types = list(schema.entities)
             told = write_report(
                 options.report,
                 options.model,
                 gold,
                 predicted,
-                types,
+                schema,
                 calibrated,
                 rows,
                 title,

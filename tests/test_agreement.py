@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pharmatriples.agreement import AgreementError, by_annotator, majority, pairwise
+from pharmatriples.annotators import policy
 from pharmatriples.differences import Difference, differences
 from pharmatriples.documents import Document, DocumentError, Mention, Relation
 from pharmatriples.evaluation import evaluate
 from pharmatriples.labelstudio import read_export, task_from_document
+from pharmatriples.schema import Schema
 from strategies import SCHEMA as SMALL
 from strategies import documents
+from test_errors import BIORED, binding, both_ways
 from tiny import SCHEMA, acme
 
 DRUG, LUPUS, EVENT, CD19 = 3, 4, 2, 6  # places of these mentions in acme()
@@ -39,9 +42,9 @@ def unrelated(document: Document, type_: str) -> Document:
     return replace(document, relations=tuple(r for r in document.relations if r.type != type_))
 
 
-def same(a: Document, b: Document) -> bool:
+def same(a: Document, b: Document, schema: Schema = SCHEMA) -> bool:
     """Whether two documents say the same, whatever their entities are called."""
-    return differences(a, b) == []
+    return differences(a, b, schema) == []
 
 
 BAD_EVENT = changed(acme(), EVENT, attributes={"event_type": "approval", "status": "occurred"})
@@ -68,7 +71,7 @@ JOINED = changed(replace(acme(), relations=acme().relations[:5] + acme().relatio
     ],
 )
 def test_each_kind_of_difference_is_told_with_its_place(other: Document, expected: tuple[str, ...]) -> None:
-    found = differences(acme(), other)
+    found = differences(acme(), other, SCHEMA)
     assert [(d.kind, d.text, d.first, d.second) for d in found] == [expected]
     for d in found:
         words = acme().text[d.start : d.end]
@@ -77,19 +80,27 @@ def test_each_kind_of_difference_is_told_with_its_place(other: Document, expecte
 
 def test_differences_turned_round_tell_the_same() -> None:
     for other in (without(acme(), "g1"), BAD_EVENT, SHORT_LUPUS, OTHER_TYPE, unrelated(acme(), "treats")):
-        turned = [Difference(*d[:4], d.second, d.first) for d in differences(other, acme())]
-        assert turned == differences(acme(), other)
+        turned = [Difference(*d[:4], d.second, d.first) for d in differences(other, acme(), SCHEMA)]
+        assert turned == differences(acme(), other, SCHEMA)
 
 
 def test_mentions_that_overlap_are_told_once_and_others_each() -> None:
     text = "alpha beta gamma delta"
     one = Document("a", text, (Mention(0, 10, "DRUG", "1"), Mention(11, 16, "DRUG", "2")))
     other = Document("a", text, (Mention(6, 16, "TARGET", "1"), Mention(17, 22, "DRUG", "2")))
-    assert differences(one, other) == [
+    assert differences(one, other, SCHEMA) == [
         Difference("type", 0, 16, "alpha beta gamma", "DRUG 'alpha beta'", "TARGET 'beta gamma'"),
         Difference("mention", 11, 16, "gamma", "DRUG", ""),
         Difference("mention", 17, 22, "delta", "", "DRUG"),
     ]
+
+
+def test_a_relation_without_direction_is_no_difference_either_way_round() -> None:
+    (missing,) = differences(binding(), binding(first=False), BIORED)
+    assert missing.kind == "mention"
+    assert same(binding(), both_ways(), BIORED)
+    none = replace(binding(first=False), relations=())
+    assert ("relation", "BBB -> AAA") in [(d.kind, d.text) for d in differences(none, binding(first=False), BIORED)]
 
 
 # --- the majority
@@ -121,6 +132,41 @@ def test_a_relation_is_kept_whichever_mentions_its_voters_joined() -> None:
     assert {r.type for r in result.relations} == {r.type for r in acme().relations}
 
 
+@pytest.mark.parametrize(
+    ("voices", "wording"),
+    [
+        ([binding(), binding(first=False)], "BBB"),
+        ([binding(), binding(), binding(first=False)], "AAA"),
+        ([binding(), binding(first=False), binding(first=False)], "BBB"),
+        ([both_ways()], "AAA"),
+    ],
+)
+def test_a_relation_without_direction_is_kept_whichever_way_round_and_in_the_order_of_the_text(
+    voices: list[Document], wording: str
+) -> None:
+    for order in permutations(voices):
+        result = majority(order, BIORED)
+        assert [(r.type, r.head) for r in result.relations] == [("Association", result.mentions[0].entity)]
+        assert result.wording(result.mentions[0]) == wording
+
+
+def test_a_relation_without_direction_keeps_the_way_that_its_types_have() -> None:
+    mentions = (Mention(0, 3, "GeneOrGeneProduct", "g"), Mention(10, 13, "ChemicalEntity", "c"))
+    voice = Document("a", "BBB binds AAA", mentions, (Relation("Association", "c", "g"),))
+    (kept,) = majority([voice, voice], BIORED).relations
+    assert (kept.head, kept.tail) == ("ChemicalEntity-1", "GeneOrGeneProduct-1")
+
+
+def test_no_arrow_is_outvoted_for_its_direction() -> None:
+    tasks = [task_from_document(document, BIORED) for document in (binding(), binding(), binding(first=False))]
+    annotations = [
+        task["annotations"][0] | {"completed_by": {"email": f"{who}@example.com"}}
+        for who, task in zip(("anna", "ben", "cleo"), tasks, strict=True)
+    ]
+    _, report = read_export([tasks[0] | {"annotations": annotations}], BIORED, policy("agreement", BIORED))
+    assert [(item.kind, item.reason) for item in report.items if item.outcome != "kept"] == []
+
+
 def test_joins_are_carried_over() -> None:
     text = "ab ab ab"
     spans = [(0, 2), (3, 5), (6, 8)]
@@ -145,7 +191,7 @@ def test_those_who_lack_a_mention_do_not_vote_on_its_entity() -> None:
 @given(documents(), st.integers(1, 4))
 def test_a_majority_of_one_voice_says_the_same(document: Document, voices: int) -> None:
     result = majority([document] * voices, SMALL)
-    assert same(result, document)
+    assert same(result, document, SMALL)
     assert (result.id, result.group, result.split) == (document.id, document.group, document.split)
 
 
@@ -212,7 +258,13 @@ def test_no_difference_is_found_where_all_scores_are_full(document: Document, da
     other = without(document, *data.draw(st.sets(st.sampled_from(entities)) if entities else st.just(set())))
     scores = evaluate([document], [other], SMALL)
     counts = [scores.mentions.micro, scores.relations.micro]
-    assert same(document, other) == (not any(c.fp or c.fn for c in counts))
+    assert same(document, other, SMALL) == (not any(c.fp or c.fn for c in counts))
+
+
+def test_annotators_who_differ_in_a_direction_that_is_none_agree() -> None:
+    report = pairwise({"anna": [binding()], "ben": [binding(first=False)]}, BIORED)
+    assert report.micro.scores.relations.micro.f1 == 1.0
+    assert [d.difference.kind for d in report.disagreements] == ["mention"]
 
 
 def test_the_worst_tasks_come_first() -> None:

@@ -21,6 +21,7 @@ from pharmatriples.documents import write_jsonl
 from pharmatriples.evaluation import evaluate
 from pharmatriples.extractor import annotate
 from pharmatriples.loading import load
+from pharmatriples.schema import Schema
 from tiny import ROOT, SCHEMA, acme, tiny_encoder_dir
 
 CEILING = {"real": {"label": "two annotators", "f1": {"mentions": 97.0, "mentions/EVENT": 90.8}}}
@@ -75,6 +76,12 @@ def test_an_entry_is_a_file_with_a_name_and_overrides(config: Path) -> None:
         entry(f"a/b={config}")
     with pytest.raises(BenchError, match="two configurations are named 'tiny'"):
         Bench([entry(str(config)), entry(f"{config},seed=3")], [13], {})
+    with pytest.raises(BenchError, match="a seed stands twice among 13, 14, 13"):
+        Bench([entry(str(config))], [13, 14, 13], {})
+    with pytest.raises(BenchError, match="'test' is the name of a split of the data itself"):
+        Bench([entry(str(config))], [13], {"test": ("a.jsonl", None)})
+    with pytest.raises(BenchError, match="schema.yaml and .*bc5cdr-schema.yaml are different schemas"):
+        Bench([entry(str(config)), entry(f"o={config},schema={ROOT / 'configs' / 'bc5cdr-schema.yaml'}")], [13], {})
 
 
 def test_each_entry_is_trained_over_the_seeds_and_stands_on_every_set(config: Path, tmp_path: Path) -> None:
@@ -197,6 +204,13 @@ def test_documents_that_are_all_alike_leave_no_doubt_and_nothing_at_all_is_0() -
     assert summarize([counts((0, 0, 0))])["records"].mean == 0
 
 
+def test_the_score_of_a_schema_without_records_is_of_what_it_has() -> None:
+    found = {"a": {"mentions": [4, 0, 0], "relations": [1, 1, 1], "records": [0, 0, 0]}}
+    assert summarize([found])["score"].mean == pytest.approx(0.75)
+    assert "records" in columns(SCHEMA)
+    assert "records" not in columns(Schema.from_yaml(ROOT / "configs" / "bc5cdr-schema.yaml"))
+
+
 def test_a_run_without_documents_of_a_split_is_refused(config: Path, tmp_path: Path) -> None:
     sets = {"real": (str(config.parent / "data.jsonl"), "none")}
     run: Run = Bench([entry(str(config))], [13], sets, tmp_path).runs()[0]
@@ -213,6 +227,7 @@ def test_a_curve_is_of_nested_parts_with_the_same_number_of_steps(config: Path, 
     with pytest.raises(BenchError, match="size 7: the train split of .* has 6 documents"):
         curve_entries(full, [7])
     assert script.main(["curve", str(config), "--sizes", "7"]) == 2
+    assert script.main(["curve", str(config), "--sizes", "2", "--on", "a=b.jsonl", "a=c.jsonl"]) == 2
 
 
 def test_the_curve_tells_what_each_hundred_adds() -> None:

@@ -140,7 +140,17 @@ def test_a_mention_in_pieces_is_refused_unless_they_touch(tmp_path: Path) -> Non
         ("<View/>", "a collection of documents was expected"),
         ('{"documents": [{"passages": []}]}', "document 1 '': not BioC: 'id' is missing; export it anew"),
         ('{"documents": [{"id": "1", "passages": [{"text": "a"}]}]}', "document 1 '1': not BioC: 'offset' is missing"),
-        ('{"documents": [{"id": "1", "passages": [{"text": "a", "offset": "x"}]}]}', "invalid literal"),
+        (
+            '{"documents": [{"id": "1", "passages": [{"text": "a", "offset": "x"}]}]}',
+            "document 1 '1': .* 'x' is no whole",
+        ),
+        (
+            '{"documents": [{"id": "1", "passages": [{"text": ["a"], "offset": 0}]}]}',
+            r"a passage is \['a'\], a text was",
+        ),
+        ('{"documents": [{"id": "1"}, {"id": ""}]}', "document 2 '': not BioC: its id is empty; export it anew"),
+        ("<collection><document><id/></document></collection>", "document 1 '': not BioC: its id is empty"),
+        ('{"documents": [{"id": null}]}', "document 1 '': not BioC: its id is None, a text was expected"),
         (
             '{"documents": [{"id": "1", "passages": [{"text": "ab", "offset": 0}, {"text": "c", "offset": 1}]}]}',
             "document 1 '1': not BioC: a passage begins at 1, but the text before it ends at 2",
@@ -157,3 +167,50 @@ def test_a_file_that_is_no_bioc_is_named_with_the_place(tmp_path: Path, content:
     path.write_text(content)
     with pytest.raises(ReadError, match=r"bad\.xml.*" + message):
         read_bioc(path, SCHEMA)
+
+
+@pytest.mark.parametrize("key", ["offset", "length"])
+@pytest.mark.parametrize("number", ["0.9", "1e999", "Infinity", "NaN", "1e2", "true", "null", "[]", "9" * 5000])
+def test_a_place_that_is_no_whole_number_is_an_error_with_its_annotation(tmp_path: Path, key: str, number: str) -> None:
+    data = collection()
+    data["documents"][0]["passages"][0]["annotations"][1]["locations"][0][key] = "NUMBER"
+    path = tmp_path / "bad.bioc.json"
+    path.write_text(json.dumps(data).replace('"NUMBER"', number), encoding="utf-8")
+    message = rf"bad\.bioc\.json: document 1 '1': not BioC: annotation 'T1': {key} .* is no whole number of at most 15"
+    with pytest.raises(ReadError, match=message):
+        read_bioc(path, SCHEMA)
+
+
+def test_a_passage_stands_at_a_whole_number_too(tmp_path: Path) -> None:
+    data = collection()
+    passage = data["documents"][0]["passages"][1]
+    passage["offset"] = float(passage["offset"])
+    for name in ("some.xml", "some.bioc.json"):
+        assert not read_bioc(write(tmp_path / name, data), SCHEMA).report.of("refused"), "1.0 is 1"
+        write(
+            tmp_path / f"half-{name}",
+            collection() | {"documents": [{"id": "1", "passages": [passage | {"offset": 0.9}]}]},
+        )
+        with pytest.raises(ReadError, match="document 1 '1': not BioC: a passage: offset '0.9' is no whole number"):
+            read_bioc(tmp_path / f"half-{name}", SCHEMA)
+
+
+def test_numbers_are_read_as_texts_where_a_text_is_expected(tmp_path: Path) -> None:
+    passages = [{"offset": 0, "text": 7.50, "annotations": []}]
+    annotation = {
+        "id": 3,
+        "infons": {"type": "Gene", "identifier": 70},
+        "text": 7,
+        "locations": [{"offset": 0, "length": 1}],
+    }
+    passages[0]["annotations"] = [annotation]
+    data = {"documents": [{"id": 12, "passages": passages}]}
+    (document,) = read_bioc(write(tmp_path / "some.bioc.json", data), SCHEMA).documents
+    assert (document.id, document.text, document.mentions[0].entity) == ("12", "7.5", "Gene:70")
+    annotation["text"] = ["7"]
+    write(tmp_path / "some.bioc.json", data)
+    with pytest.raises(ReadError, match=r"document 1 '12': not BioC: annotation '3' is \['7'\], a text was expected"):
+        read_bioc(tmp_path / "some.bioc.json", SCHEMA)
+    annotation["text"] = 8
+    (item,) = read_bioc(write(tmp_path / "some.bioc.json", data), SCHEMA).report.of("refused")
+    assert str(item).startswith("refused mention: document '12', 3 [0, 1) '8': the text there is '7'")

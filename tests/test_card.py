@@ -22,7 +22,7 @@ from pharmatriples.card import (
 )
 from pharmatriples.confidence import Confidence
 from pharmatriples.dataset import read_documents
-from pharmatriples.documents import write_jsonl
+from pharmatriples.documents import Document, write_jsonl
 from pharmatriples.loading import load
 from pharmatriples.runs import read_splits, run_record
 from tiny import ROOT, SCHEMA, acme, tiny_model_dir
@@ -113,12 +113,13 @@ class TestScript:
 
 class TestExamples:
     def test_they_are_the_most_confident_errors_that_follow_from_no_other(self) -> None:
-        def odd(id_: str, score: float) -> object:
+        def odd(id_: str, score: float) -> Document:
             mentions = [replace(m, type="DRUG", score=score) if m.type == "TARGET" else m for m in acme().mentions]
             return replace(acme(), id=id_, mentions=tuple(mentions), relations=())
 
         gold = [replace(acme(), id=id_, relations=()) for id_ in "abc"]
-        chosen = examples(gold, [odd("a", 0.5), odd("b", 0.9), odd("c", 0.7)], Confidence())  # type: ignore[list-item]
+        predicted = [odd("a", 0.5), odd("b", 0.9), odd("c", 0.7)]
+        chosen = examples(gold, predicted, SCHEMA, Confidence())
         assert [(e["group"], e["document"], e["count"]) for e in chosen] == [
             ("mention: type", "b", 3), ("mention: type", "c", 3),
         ]  # fmt: skip

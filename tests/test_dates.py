@@ -6,6 +6,8 @@ import re
 from datetime import date, datetime, timedelta, timezone
 from itertools import pairwise
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,7 +91,7 @@ UNSURE = [
     *("winter 2026", "summer of 2029/30", "turn of the year 2026/27", "end of the decade", "annual results 2025"),
     *("17th", "today", "soon", "", " ", "-", "third half of 2025", "May June 2025", "5 May 6 2025", "Thursday 2025"),
     *("December to January 2025", "January to 27 2025", "2025 or 2026", "the year 2025 this year", "May 2025 BC"),
-    *("٢٠٢٥", "2025年6月", "May 8, 0003", "9999-99-99", "2025-2027"),
+    *("٢٠٢٥", "2025年6月", "May 8, 0003", "0000-05", "0000.05", "9999-99-99", "2025-2027"),
 ]
 
 FROM_RELEASE = {
@@ -296,10 +298,16 @@ def test_a_release_date_may_be_a_date_a_datetime_or_iso_text() -> None:
         assert as_date(value) == RELEASE
     assert as_date(None) is None
     assert as_date(float("nan")) is None
+    assert as_date(pd.NA) is None
+    assert as_date(pd.NaT) is None
 
 
 @pytest.mark.parametrize(
-    "value", ["", "2025", "2025-03", "03/03/2025", "March 3, 2025", 20250303, b"2025-03-03", ["2025-03-03"]]
+    "value",
+    [
+        *("", "2025", "2025-03", "03/03/2025", "March 3, 2025", "9999-12-31T24:00"),
+        *(20250303, b"2025-03-03", ["2025-03-03"], np.array([1, 2])),
+    ],
 )
 def test_a_release_date_that_is_none_is_refused(value: object) -> None:
     with pytest.raises(DateError, match="such as 2025-03-03, found"):

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pharmatriples.distances import DISTANCES, Distances, Together, measure
 from pharmatriples.documents import Document, Mention, Relation
 from pharmatriples.evaluation import Counts
+from pharmatriples.schema import Schema
+from test_errors import BIORED, binding, both_ways
 from tiny import SCHEMA, tiny_model, tiny_windower
 
 WINDOWER = tiny_windower(tiny_model())  # 32 pieces in a window, 8 shared
@@ -26,8 +28,8 @@ def related(*tails: str, head: str = "a") -> Document:
     return replace(GOLD, relations=tuple(Relation("treats", head, tail) for tail in tails))
 
 
-def measured(gold: Document, predicted: Document) -> Distances:
-    return measure([gold], [predicted], SCHEMA, WINDOWER)
+def measured(gold: Document, predicted: Document, schema: Schema = SCHEMA) -> Distances:
+    return measure([gold], [predicted], schema, WINDOWER)
 
 
 def test_a_relation_is_counted_where_its_nearest_mentions_stand() -> None:
@@ -49,6 +51,13 @@ def test_pairs_that_merely_stand_together_are_counted_with_those_that_are_joined
     both = replace(GOLD, relations=(*related("gout").relations, *related("gout", head="b").relations))
     assert measured(related("gout"), both).together == Together(pairs=1, joined=1)
     assert measured(GOLD, both).together == Together(pairs=2, joined=2)
+
+
+def test_a_relation_without_direction_is_right_either_way_round() -> None:
+    found = measured(binding(), binding(first=False), BIORED)
+    assert found.relations.micro == Counts(tp=1)
+    assert found.together == Together(pairs=3, joined=0)  # three more relations join two genes
+    assert measured(both_ways(), both_ways(), BIORED).relations.micro == Counts(tp=1)
 
 
 def test_a_text_without_words_has_nothing_to_measure() -> None:

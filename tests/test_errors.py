@@ -9,13 +9,29 @@ from pharmatriples.confidence import RECORDS, Confidence
 from pharmatriples.documents import Document, Mention, Relation
 from pharmatriples.errors import Finding, findings
 from pharmatriples.evaluation import Counts, evaluate
-from tiny import SCHEMA, acme
+from pharmatriples.schema import Schema
+from tiny import ROOT, SCHEMA, acme
 
 GOLD = acme()
+BIORED = Schema.from_yaml(ROOT / "configs" / "biored-schema.yaml")  # its relations have no direction
 
 
-def wrong(predicted: Document, gold: Document = GOLD) -> list[Finding]:
-    return [finding for finding in findings(gold, predicted) if finding.error]
+def binding(first: bool = True) -> Document:
+    """A relation without direction; who lacks the first mention of AAA meets BBB first, and has it the other way."""
+    spans = [(0, 3, "a"), (10, 13, "b"), (18, 21, "a")]
+    mentions = tuple(Mention(start, end, "GeneOrGeneProduct", entity) for start, end, entity in spans)
+    ends = ("a", "b") if first else ("b", "a")
+    relation = Relation("Association", *ends)
+    return Document("binding", "AAA binds BBB and AAA", mentions if first else mentions[1:], (relation,))
+
+
+def both_ways() -> Document:
+    """The same, with the relation twice."""
+    return replace(binding(), relations=binding().relations + binding(first=False).relations)
+
+
+def wrong(predicted: Document, gold: Document = GOLD, schema: Schema = SCHEMA) -> list[Finding]:
+    return [finding for finding in findings(gold, predicted, schema) if finding.error]
 
 
 def labels(predicted: Document, gold: Document = GOLD) -> Counter[str]:
@@ -41,7 +57,7 @@ def without(*entities: str) -> Document:
 
 
 def test_gold_itself_has_no_errors_and_every_thing_is_found_right() -> None:
-    found = findings(GOLD, GOLD)
+    found = findings(GOLD, GOLD, SCHEMA)
     assert not [finding for finding in found if finding.error or finding.follows]
     assert Counter(finding.part for finding in found) == Counter(
         {"mention": 8, "attribute": 2, "entity": 7, "relation": 7, "record": 1}
@@ -50,8 +66,9 @@ def test_gold_itself_has_no_errors_and_every_thing_is_found_right() -> None:
 
 def test_the_score_of_a_record_is_its_probability() -> None:
     scored = replace(GOLD, mentions=tuple(replace(m, score=0.9) for m in GOLD.mentions))
-    raw = [f.score for f in findings(GOLD, scored) if f.part == "record"]
-    sure = [f.score for f in findings(GOLD, scored, Confidence({RECORDS: (1.0, -1.0)})) if f.part == "record"]
+    raw = [f.score for f in findings(GOLD, scored, SCHEMA) if f.part == "record"]
+    confidence = Confidence({RECORDS: (1.0, -1.0)})
+    sure = [f.score for f in findings(GOLD, scored, SCHEMA, confidence) if f.part == "record"]
     assert len(raw) == 1
     assert sure[0] == pytest.approx(1 / (1 + np.exp(1) * (1 - raw[0]) / raw[0]))
 
@@ -150,8 +167,31 @@ def test_errors_add_up_to_the_counts_of_the_evaluation(predicted: Document, swap
     first, second = GOLD, predicted
     if swap:
         first, second = second, first
-    scores = evaluate([first], [second], SCHEMA)
-    found = findings(first, second)
+    add_up(first, second, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted"),
+    [(binding(), binding(first=False)), (binding(), both_ways()), (both_ways(), binding(first=False))],
+)
+def test_a_relation_without_direction_is_right_either_way_round(gold: Document, predicted: Document) -> None:
+    assert [finding for finding in wrong(predicted, gold, BIORED) if finding.part == "relation"] == []
+    add_up(gold, predicted, BIORED)
+
+
+def test_a_wrong_argument_is_found_either_way_round_too() -> None:
+    mentions = tuple(Mention(i, i + 1, "GeneOrGeneProduct", entity) for i, entity in ((0, "a"), (2, "b"), (4, "c")))
+    gold = Document("x", "A B C", mentions, (Relation("Association", "a", "b"),))
+    predicted = replace(gold, relations=(Relation("Association", "b", "c"),))
+    (error,) = wrong(predicted, gold, BIORED)
+    assert (error.label, error.gold, error.predicted) == ("relation: wrong argument", "A → B", "B → C")
+    add_up(gold, predicted, BIORED)
+
+
+def add_up(gold: Document, predicted: Document, schema: Schema) -> None:
+    """Errors and evaluation count the same."""
+    scores = evaluate([gold], [predicted], schema)
+    found = findings(gold, predicted, schema)
     for part, counts in {
         "mention": scores.mentions.micro, "relation": scores.relations.micro, "record": scores.records,
     }.items():  # fmt: skip

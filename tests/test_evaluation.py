@@ -11,6 +11,7 @@ import pytest
 from pharmatriples.documents import Document, DocumentError, Mention, Relation, write_jsonl
 from pharmatriples.evaluation import BCubed, Counts, EvaluationError, Scores, evaluate, stand_ins
 from pharmatriples.schema import Schema
+from test_errors import BIORED, binding, both_ways
 from tiny import ROOT, SCHEMA, tiny_model_dir
 
 APPROVED = {"event_type": "approval", "status": "occurred"}
@@ -196,6 +197,10 @@ class TestRelations:
 
     def test_relations_of_entities_that_were_missed_are_missed(self) -> None:
         assert score(GOLD, without(GOLD, "ab")).relations.micro == Counts(3, 0, 2)
+
+    @pytest.mark.parametrize("predicted", [binding(first=False), both_ways()])
+    def test_a_relation_without_direction_is_right_either_way_round_and_counts_once(self, predicted: Document) -> None:
+        assert evaluate([binding()], [predicted], BIORED).relations.micro == Counts(1, 0, 0)
 
 
 class TestRecords:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pharmatriples import Document
 from pharmatriples.confidence import RECORDS
 from pharmatriples.judgement import THRESHOLDS, judged, scales_and_thresholds
+from test_errors import BIORED, binding
 from tiny import SCHEMA, acme
 
 
@@ -38,6 +39,11 @@ def test_a_wrong_span_makes_its_mention_its_relations_and_its_record_wrong() -> 
     assert found["treats"] == found["event_indication"] == [(0.9, False)]
     assert found["targets"] == [(0.9, True)]
     assert [right for _, right in found[RECORDS]] == [False]
+
+
+def test_a_relation_without_direction_is_right_either_way_round() -> None:
+    found = judged([binding()], [scored(binding(first=False), 0.9)], BIORED)
+    assert found["Association"] == [(0.9, True)]
 
 
 def test_a_record_that_leaves_out_a_drug_is_wrong() -> None:

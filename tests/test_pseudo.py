@@ -17,6 +17,7 @@ from pharmatriples.documents import read_jsonl, write_jsonl
 from pharmatriples.pseudo import PseudoError, pseudo_label
 from pharmatriples.results import result
 from pharmatriples.runs import read_splits
+from test_errors import BIORED, binding
 from tiny import ROOT, SCHEMA, acme, tiny_model_dir
 
 
@@ -31,9 +32,9 @@ class Says:
         return (result(self.document, Confidence(), 0.0) for _ in texts)
 
 
-def scored(score: float, without: str = "") -> Document:
-    """The release as a model finds it, with this score on all of it but a type."""
-    document = acme()
+def scored(score: float, without: str = "", document: Document | None = None) -> Document:
+    """The release, or another document, as a model finds it, with this score on all of it but a type."""
+    document = document or acme()
     mentions = tuple(replace(m, score=score) for m in document.mentions if m.type != without)
     left = {m.entity for m in mentions}
     relations = tuple(replace(r, score=score) for r in document.relations if {r.head, r.tail} <= left)
@@ -52,6 +53,14 @@ def test_what_most_models_find_is_kept() -> None:
     assert len(found.relations) == len(acme().relations)
     assert found.mentions[-1].score == pytest.approx(0.6)
     assert (report.texts, report.mentions, report.doubtful) == (1, 8, 0)
+
+
+def test_a_relation_without_direction_that_most_models_find_is_kept() -> None:
+    schema = SimpleNamespace(schema=BIORED)
+    models = [Says(scored(0.9, document=document), schema) for document in (binding(), binding(first=False))]
+    ((found,), _) = pseudo_label(models, [bare(text=binding().text)])
+    (kept,) = found.relations
+    assert [m.entity for m in found.mentions] == [kept.head, kept.tail]
 
 
 def test_a_doubtful_mention_goes_with_what_hangs_on_it() -> None:
@@ -74,6 +83,11 @@ def test_a_text_about_which_the_models_disagree_is_left_out_and_so_is_one_with_n
 def test_copies_of_a_text_are_labelled_once() -> None:
     kept, report = pseudo_label([Says(scored(0.9))] * 2, [bare("a"), bare("b")])
     assert len(kept) == report.texts == 1
+
+
+def test_two_texts_of_one_id_are_refused_before_any_is_labelled() -> None:
+    with pytest.raises(PseudoError, match="two texts have the id 'a'"):
+        pseudo_label([Says(scored(0.9))] * 2, [bare("a"), replace(bare("a"), text="another")])
 
 
 def test_one_model_or_models_of_two_schemas_are_refused() -> None:

@@ -133,6 +133,9 @@ def test_relations_between_ids_stay_as_they_were_annotated(read: Read) -> None:
         ("OMIM:601665", ("OMIM:601665",)),
         ("c|SUB|G|643|T", ("c|SUB|G|643|T",)),
         ("c|SUB|C|IVS3+5|T", ("c|SUB|C|IVS3+5|T",)),
+        ("rs113488022,p|SUB|V|600|E", ("p|SUB|V|600|E", "rs113488022")),
+        ("D1,D2|D3", ("D1", "D2", "D3")),
+        ("1,2-dichloroethane", ("1,2-dichloroethane",)),
         ("D1|-1", ("D1",)),
         ("-1", ()),
         ("-", ()),
@@ -141,7 +144,18 @@ def test_relations_between_ids_stay_as_they_were_annotated(read: Read) -> None:
 )
 def test_ids_are_told_apart_and_come_back_from_the_entity(field: str, ids: tuple[str, ...]) -> None:
     assert split_ids(field) == ids
-    assert ids_of(f"Type:{','.join(ids)}") == ids
+    if field != "1,2-dichloroethane":  # its comma is written otherwise in an entity
+        assert ids_of(f"Type:{','.join(ids)}") == ids
+
+
+@pytest.mark.parametrize("other", ["p|SUB|V|600|E", "NM_004333.6:c.1799T>A", "1,2-dichloroethane", "100%2C"])
+def test_ids_of_one_span_come_back_one_by_one_whatever_they_look_like(read: Read, other: str) -> None:
+    lines = [span("ABC1", "Gene", other), span("ABC1", "Gene", "rs113488022"), span("ABC1", "Gene", "rs113488022")]
+    corpus = read(*LINES[:3], *lines, "1\tbinds\trs113488022\tD1", f"1\tbinds\tD1\t{other}")
+    assert not corpus.report.of("refused")
+    (document,) = corpus.documents
+    assert [ids_of(m.entity) for m in document.mentions] == [("D1",), tuple(sorted([other, "rs113488022"]))]
+    assert corpus.relations["1"] == {("binds", "D1", "rs113488022"), ("binds", "D1", other)}
 
 
 def test_an_entity_without_database_ids_has_none() -> None:
@@ -227,6 +241,7 @@ def test_blank_lines_windows_ends_and_gzip_change_nothing(read: Read, tmp_path: 
         ([*LINES, "1|a|More"], r":15: a second abstract of '1'"),
         ([*LINES, "1\t0\t3\tABC"], r":15: not PubTator: '1\\t0\\t3\\tABC'"),
         ([*LINES, "1\tinduces\tD1"], r":15: not PubTator"),
+        ([*LINES, f"1\t0\t{'9' * 5000}\tABC\tGene"], r":15: not PubTator: '1\\t0\\t9{9,}; an offset has at most 15"),
     ],
 )
 def test_a_line_without_the_form_is_an_error_with_file_and_line(read: Read, lines: list[str], message: str) -> None:
@@ -258,6 +273,15 @@ def test_reading_documents_is_strict_and_ids_need_a_file_that_has_them(tmp_path:
 def test_a_title_alone_is_a_document(read: Read) -> None:
     (document,) = read("1|t|Zolpimine", "1\t0\t9\tZolpimine\tChemical\tD1").documents
     assert (document.text, document.mentions) == ("Zolpimine", (Mention(0, 9, "Chemical", "Chemical:D1"),))
+
+
+def test_the_character_after_a_title_counts_where_the_title_is_empty(read: Read) -> None:
+    (document,) = read("1|t|", "1|a|Zolpimine works", "1\t1\t10\tZolpimine\tChemical\tD1").documents
+    assert (document.text, document.mentions) == (
+        "\nZolpimine works",
+        (Mention(1, 10, "Chemical", "Chemical:D1"),),
+    )
+    assert [document.text for document in read("1|t|", "2|t|", "2|a|").documents] == ["", ""]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

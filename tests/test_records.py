@@ -77,6 +77,13 @@ def test_evidence_spans_the_sentences_from_the_trigger_to_the_nearest_mention_of
     assert record["evidence"]["text"] == "Today it was approved. That is good. X1 helps."
 
 
+def test_an_event_of_blanks_is_its_own_evidence() -> None:
+    happened = {"event_type": "approval", "status": "occurred"}
+    for text, start in (("Acme approved. \n", 15), ("It rains.  Acme.", 9), ("\n\n", 0)):
+        (record,) = records(Document("b", text, (Mention(start, start + 1, "EVENT", "e", happened),)))
+        assert record["evidence"] == {"start": start, "end": start + 1, "text": text[start : start + 1]}
+
+
 def release(text: str, *, status: str, dates: list[str]) -> Document:
     """A release with one event and its date, of which each wording is a mention; a dateline is another date."""
     start = text.index("approv")

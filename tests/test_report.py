@@ -15,7 +15,6 @@ from pharmatriples.report import render_report, write_report
 from test_page import TEXT, Page
 from tiny import SCHEMA, acme
 
-TYPES = list(SCHEMA.entities)
 APPROVED = {"event_type": "approval", "status": "occurred"}
 HISTORY = '{"history": [{"epoch": 1.0, "eval_records_f1": 0.5}, {"epoch": 2.0, "eval_records_f1": 0.6}]}'
 
@@ -43,7 +42,7 @@ PREDICTED = replace(
 
 
 def report(gold: Document = GOLD, predicted: Document = PREDICTED) -> Page:
-    return Page(render_report([gold], [predicted], TYPES, title="<i>T</i>"))
+    return Page(render_report([gold], [predicted], SCHEMA, title="<i>T</i>"))
 
 
 def errors(page: Page) -> list[dict[str, str | None]]:
@@ -98,7 +97,7 @@ class TestErrors:
         assert page.texts("td", "what") == ["✓"] * 3
 
     def test_nothing_is_fetched_from_elsewhere(self) -> None:
-        source = render_report([GOLD], [PREDICTED], TYPES, pictures={"A plot": b"png"})
+        source = render_report([GOLD], [PREDICTED], SCHEMA, pictures={"A plot": b"png"})
         assert not re.search(r"https?://|url\(|@import|<link", source)
         assert re.findall(r' src="([^"]{5})', source) == ["data:"]
 
@@ -106,7 +105,7 @@ class TestErrors:
 class TestFiles:
     def write(self, folder: Path, model: Path) -> list[str]:
         calibrated = calibration([GOLD], [PREDICTED], SCHEMA, Confidence())
-        return write_report(folder, model, [GOLD], [PREDICTED], TYPES, calibrated)
+        return write_report(folder, model, [GOLD], [PREDICTED], SCHEMA, calibrated)
 
     def test_the_folder_holds_the_page_and_both_plots(self, tmp_path: Path) -> None:
         pytest.importorskip("matplotlib", reason="no matplotlib; pip install -e '.[dev]'")
@@ -137,7 +136,7 @@ class TestFiles:
 
     def test_half_a_surrogate_pair_is_written(self, tmp_path: Path) -> None:
         odd = Document("a", "x \ud83d y")
-        write_report(tmp_path, tmp_path, [odd], [odd], TYPES, {})
+        write_report(tmp_path, tmp_path, [odd], [odd], SCHEMA, {})
         assert "x &#55357; y" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -146,7 +145,7 @@ def test_in_a_browser_errors_are_sorted_filtered_and_lead_to_their_place(browser
     page = browser.new_page(color_scheme="dark")
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("dialog", lambda dialog: faults.append(dialog.message))
-    (tmp_path / "report.html").write_text(render_report([GOLD], [PREDICTED], TYPES), encoding="utf-8")
+    (tmp_path / "report.html").write_text(render_report([GOLD], [PREDICTED], SCHEMA), encoding="utf-8")
     page.goto((tmp_path / "report.html").as_uri())
     groups = page.locator("#errors tbody tr:visible td:nth-child(2)")
     in_text = groups.all_inner_texts()

@@ -57,3 +57,5 @@ def test_an_empty_text_has_nothing(tmp_path: Path) -> None:
     train(config)
     empty = replace(acme(), text="", mentions=(), relations=())
     assert [d.mentions for d in annotate(config, [empty])] == [()]
+    broken = replace(empty, text="half \ud800 of a pair")
+    assert [d.text for d in annotate(config, [broken])] == [broken.text]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +82,14 @@ def test_each_configuration_file_is_valid(path: Path) -> None:
         ("name_threshold=2", "name_threshold must be from 0 to 1, found 2"),
         ("adam_beta2=1", "adam_beta2 must be from 0 to below 1, found 1"),
         ("encoder_layers=-1", "encoder_layers must be 0"),
+        ("epochs=.nan", "epochs must be a finite number, found nan"),
+        ("learning_rate=.inf", "learning_rate must be a finite number, found inf"),
+        ("mention_size=-1", "mention_size must be above 0"),
+        ("head_dropout=1", "head_dropout must be from 0 to below 1"),
+        ("warmup=-3", "warmup must be from 0 to 1"),
+        ("weight_decay=-5", "weight_decay must be 0 or more"),
+        ("seed=2024-02-30", "'seed=2024-02-30': the value is not YAML"),
+        ("output_dir=" + "[" * 5000, "the value is not YAML"),
         ("seed", "an override is written key=value"),
     ],
 )
@@ -206,6 +214,25 @@ def test_a_run_of_another_configuration_is_not_resumed(
     train(config(workspace, tmp_path / "x", max_steps=1), resume=True)
     assert "another configuration or other data; starting from the beginning" in capsys.readouterr().out
     assert (tmp_path / "x" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("output", [".", "..", "", "full"])
+def test_overwriting_replaces_a_model_and_nothing_else(
+    output: str, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("precious")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrainingError, match="choose (one such as|another output_dir)"):
+        train(replace(config(workspace, tmp_path), output_dir=output), overwrite=True)
+    assert (tmp_path / "full" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_slash_after_the_output_changes_nothing(workspace: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        train(replace(config(workspace, tmp_path, max_steps=1), output_dir=f"{tmp_path / 'x'}/"), overwrite=True)
+        assert [path.name for path in tmp_path.iterdir()] == ["x"]
+        assert (tmp_path / "x" / "model.safetensors").is_file()
 
 
 def test_an_encoder_that_is_not_there_is_named(workspace: Path, tmp_path: Path) -> None:

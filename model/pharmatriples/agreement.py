@@ -49,7 +49,8 @@ def majority(documents: Sequence[Document], schema: Schema) -> Document:
     A mention is kept where more than half have it with this span and type. Each of its attributes has the value
     of most of those (of equals, the first in the schema). Two mentions are joined where more than half of those
     who have both join them, and so is what is joined to the same. A relation is kept where more than half have it
-    between entities of these mentions. Id, group, source and split are the first document's.
+    between entities of these mentions, a symmetric one whichever way round. Id, group, source and split are the first
+    document's.
 
     Raises:
         AgreementError: there is no document, or the texts differ.
@@ -74,7 +75,7 @@ def majority(documents: Sequence[Document], schema: Schema) -> Document:
     relations = Counter(
         vote
         for document, own in zip(documents, marked, strict=True)
-        for vote in _relation_votes(document, own, leaders)
+        for vote in _relation_votes(document, own, leaders, schema)
     )
     links = sorted(vote for vote, count in relations.items() if 2 * count > len(documents))
     return replace(
@@ -110,17 +111,26 @@ def _attributes(key: Key, marked: Sequence[Mapping[Key, Mention]], schema: Schem
 
 
 def _relation_votes(
-    document: Document, own: Mapping[Key, Mention], leaders: Mapping[Key, Key]
+    document: Document, own: Mapping[Key, Mention], leaders: Mapping[Key, Key], schema: Schema
 ) -> set[tuple[Key, Key, str]]:
     entities: dict[str, set[Key]] = {}
     for key, leader in leaders.items():
         if key in own:
             entities.setdefault(own[key].entity, set()).add(leader)
     return {
-        (head, tail, r.type)
+        (*_in_order(r.type, head, tail, schema), r.type)
         for r in document.relations
         for head, tail in product(entities.get(r.head, ()), entities.get(r.tail, ()))
     }
+
+
+def _in_order(relation: str, head: Key, tail: Key, schema: Schema) -> tuple[Key, Key]:
+    """Of two entities of one type that a symmetric relation joins, the first in the text is the head.
+
+    Of two types, the schema allows one direction alone.
+    """
+    turned = relation in schema.symmetric and head[2] == tail[2] and tail < head
+    return (tail, head) if turned else (head, tail)
 
 
 # --- pairs of annotators
@@ -270,7 +280,7 @@ def pairwise(documents: Mapping[str, Sequence[Document]], schema: Schema) -> Agr
         Disagreement(a.id, names, difference)
         for names, pairs in common.items()
         for a, b in pairs
-        for difference in differences(a, b)
+        for difference in differences(a, b, schema)
     ]
     counted = Counter(d.task for d in found)
     found.sort(key=lambda d: (-counted[d.task], d.task, d.difference.start, d.difference.end))

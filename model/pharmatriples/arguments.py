@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,20 +72,26 @@ class TrainingConfig:
     seed: int = 13
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "token_budget", "window", "learning_rate", "head_learning_rate", "epochs"):
+        for field in dataclasses.fields(self):
+            if field.type == "float" and not math.isfinite(getattr(self, field.name)):
+                raise TrainingError(f"{field.name} must be a finite number, found {getattr(self, field.name)}")
+        for name in (
+            *("batch_size", "token_budget", "window", "learning_rate", "head_learning_rate", "epochs"),
+            *("mention_size", "pair_size"),
+        ):
             if getattr(self, name) <= 0:
                 raise TrainingError(f"{name} must be above 0, found {getattr(self, name)}")
+        for name in ("train_limit", "encoder_layers", "weight_decay", "tag_weight"):
+            if getattr(self, name) < 0:
+                raise TrainingError(f"{name} must be 0 or more, found {getattr(self, name)}")
+        for name in ("varied", "name_threshold", "warmup"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TrainingError(f"{name} must be from 0 to 1, found {getattr(self, name)}")
+        for name in ("adam_beta2", "head_dropout", "encoder_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise TrainingError(f"{name} must be from 0 to below 1, found {getattr(self, name)}")
         if not 0 <= self.stride < self.window - 8:
             raise TrainingError(f"stride must be from 0 to window - 8 ({self.window - 8}), found {self.stride}")
-        if not 0 <= self.varied <= 1:
-            raise TrainingError(f"varied must be from 0 to 1, found {self.varied}")
-        if not 0 <= self.name_threshold <= 1:
-            raise TrainingError(f"name_threshold must be from 0 to 1, found {self.name_threshold}")
-        if not 0 <= self.adam_beta2 < 1:
-            raise TrainingError(f"adam_beta2 must be from 0 to below 1, found {self.adam_beta2}")
-        for name in ("train_limit", "encoder_layers"):
-            if getattr(self, name) < 0:
-                raise TrainingError(f"{name} must be 0 (all) or more, found {getattr(self, name)}")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise TrainingError(f"precision must be auto, fp32 or bf16, found {self.precision!r}")
 
@@ -99,7 +106,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConf
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise TrainingError(f"{path}: not YAML: {error}") from None
     if not isinstance(values, dict):
         raise TrainingError(f"{path}: a configuration is a mapping of key to value")
@@ -110,7 +117,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConf
             raise TrainingError(f"{override!r}: an override is written key=value")
         try:
             values[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             raise TrainingError(f"{override!r}: the value is not YAML") from None
         places[key] = "command line"
     fields = {field.name: field for field in dataclasses.fields(TrainingConfig)}

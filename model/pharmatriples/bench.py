@@ -86,10 +86,11 @@ def curve_entries(full: Entry, sizes: Sequence[int]) -> list[Entry]:
     Raises:
         BenchError: the train split has fewer documents than a size asks for.
     """
-    count = len(read_splits(full.config)[1]["train"])
+    count = len(read_splits(dataclasses.replace(full.config, pseudo=""))[1]["train"])
     steps = full.config.max_steps
     if steps <= 0:
-        steps = math.ceil(full.config.epochs * math.ceil(count / full.config.batch_size))
+        whole = len(read_splits(full.config)[1]["train"])
+        steps = math.ceil(full.config.epochs * math.ceil(whole / full.config.batch_size))
     entries = []
     for size in sorted(set(sizes)):
         if not 0 < size <= count:
@@ -255,6 +256,8 @@ def _end_with_parent() -> None:
 
 
 def _last_line(run: Run) -> str:
+    if not run.file(".log").is_file():
+        return "it left no log"
     return run.file(".log").read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
 
 
@@ -280,6 +283,15 @@ class Bench:
         for name in names:
             if names.count(name) > 1:
                 raise BenchError(f"two configurations are named {name!r}; name one: NAME=FILE.yaml,key=value")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise BenchError(f"a seed stands twice among {', '.join(map(str, self.seeds))}; give each once")
+        if own := {"validation", "test"} & self.sets.keys():
+            raise BenchError(f"{own.pop()!r} is the name of a split of the data itself; name the set otherwise")
+        files = list(dict.fromkeys(e.config.schema for e in self.entries))
+        first, *others = map(Schema.from_yaml, files)
+        for file, schema in zip(files[1:], others, strict=True):
+            if schema != first:
+                raise BenchError(f"{files[0]} and {file} are different schemas; make a table of each")
 
     def runs(self) -> list[Run]:
         """All runs, the first seed of every entry before the second of any."""

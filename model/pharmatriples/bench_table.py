@@ -16,6 +16,7 @@ import numpy as np
 
 from .blocks import table
 from .evaluation import Counts, Scores
+from .records import has_records
 from .schema import Schema
 
 RESAMPLES = 1000
@@ -46,7 +47,7 @@ def columns(schema: Schema) -> list[str]:
         *(f"mentions/{type_}" for type_ in schema.attributes),
         *attributes,
         "relations",
-        "records",
+        *(["records"] if has_records(schema) else []),
         "score",
     ]
 
@@ -90,6 +91,7 @@ def summarize(runs: Sequence[Mapping[str, Mapping[str, Sequence[int]]]]) -> dict
     """
     ids = list(runs[0])
     weights = np.random.default_rng(0).multinomial(len(ids), [1 / len(ids)] * len(ids), size=RESAMPLES)  # [B, D]
+    annotated = {part for part in SCORE for id_ in ids if runs[0][id_][part][0] + runs[0][id_][part][2]}
     means: dict[str, np.ndarray] = {}
     drawn: dict[str, np.ndarray] = {}
     for figure in runs[0][ids[0]]:
@@ -97,7 +99,8 @@ def summarize(runs: Sequence[Mapping[str, Mapping[str, Sequence[int]]]]) -> dict
         means[figure] = _f1(counts.sum(axis=1))
         drawn[figure] = _f1(np.einsum("bd,sdc->bsc", weights, counts)).mean(axis=1)
     for values in (means, drawn):
-        values["score"] = np.mean([values[part] for part in SCORE], axis=0)
+        parts = [values[part] for part in SCORE if part in annotated]
+        values["score"] = np.mean(parts, axis=0) if parts else np.zeros_like(values[SCORE[0]])
     return {
         figure: Figure(tuple(values.tolist()), *np.percentile(drawn[figure], [2.5, 97.5]).tolist())
         for figure, values in means.items()

@@ -8,6 +8,7 @@ each of two entity types, or from nodes that refer to annotations.
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ _LISTS = {
     name: f"{name}s" for name in ("document", "passage", "sentence", "annotation", "location", "relation", "node")
 }
 _GAP = 1000  # most characters between two passages
+_WHOLE = re.compile(r"\s*([+-]?[0-9]{1,15})(?:\.0*)?\s*")
 
 
 def read_bioc(path: str | Path, schema: Schema) -> Corpus:
@@ -35,7 +37,7 @@ def read_bioc(path: str | Path, schema: Schema) -> Corpus:
     path = Path(path)
     text = read_text(path)
     try:
-        collection = json.loads(text) if text.lstrip().startswith("{") else _from_xml(ElementTree.fromstring(text))
+        collection = _from_json(text) if text.lstrip().startswith("{") else _from_xml(ElementTree.fromstring(text))
     except json.JSONDecodeError as error:
         raise ReadError(f"{path}:{error.lineno}: not BioC: {error.msg}, column {error.colno}") from None
     except ElementTree.ParseError as error:
@@ -45,6 +47,11 @@ def read_bioc(path: str | Path, schema: Schema) -> Corpus:
     if not isinstance(collection.get("documents"), list):
         raise ReadError(f"{path}: not BioC: a collection of documents was expected")
     return make_corpus(path, _documents(path, collection["documents"], schema), schema)
+
+
+def _from_json(text: str) -> dict[str, Any]:
+    """A collection in which numbers are texts, as in XML: none is rounded, or too large to be read."""
+    return json.loads(text, parse_int=str, parse_float=str)
 
 
 def _from_xml(element: ElementTree.Element) -> dict[str, Any]:
@@ -64,7 +71,9 @@ def _documents(path: Path, documents: list[Any], schema: Schema) -> Iterator[Ann
     for number, given in enumerate(documents, 1):
         id_ = ""
         try:
-            id_ = str(given["id"])
+            id_ = _words(given["id"], "its id")
+            if not id_.strip():
+                raise ValueError("its id is empty")
             passages = given.get("passages", [])
             parts = [part for passage in passages for part in _parts(passage)]
             holders = [given, *passages, *(sentence for p in passages for sentence in p.get("sentences", []))]
@@ -79,7 +88,23 @@ def _documents(path: Path, documents: list[Any], schema: Schema) -> Iterator[Ann
 def _parts(passage: Mapping[str, Any]) -> list[tuple[int, str]]:
     """(offset, text) of a passage, or of its sentences where it has no text of its own."""
     holders = [passage] if passage.get("text") else passage.get("sentences", [])
-    return [(int(holder["offset"]), holder.get("text") or "") for holder in holders]
+    return [
+        (_whole(holder, "offset", "a passage"), _words(holder.get("text") or "", "a passage")) for holder in holders
+    ]
+
+
+def _words(given: Any, what: str) -> str:
+    if not isinstance(given, str):
+        raise ValueError(f"{what} is {given!r:.40}, a text was expected")
+    return given
+
+
+def _whole(given: Mapping[str, Any], key: str, what: str) -> int:
+    """A place or a length of `what`; what is no whole number is not rounded."""
+    value = given[key]
+    if not isinstance(value, str) or not (match := _WHOLE.fullmatch(value)):
+        raise ValueError(f"{what}: {key} {value!r:.40} is no whole number of at most 15 digits")
+    return int(match[1])
 
 
 def _text(parts: list[tuple[int, str]]) -> str:
@@ -96,13 +121,15 @@ def _text(parts: list[tuple[int, str]]) -> str:
 
 def _annotations(holder: Mapping[str, Any]) -> Iterator[Annotation]:
     for given in holder.get("annotations", []):
-        infons = given.get("infons", {})
-        spans = sorted((int(at["offset"]), int(at["length"])) for at in given.get("locations", []))
+        id_, infons = str(given["id"]), given.get("infons", {})
+        name = f"annotation {id_!r:.40}"
+        locations = given.get("locations", [])
+        spans = sorted((_whole(at, "offset", name), _whole(at, "length", name)) for at in locations)
         start = spans[0][0] if spans else 0
         end = max((offset + length for offset, length in spans), default=0)
         ids = next((str(infons[key]) for key in IDS if infons.get(key)), "")
-        type_, text = str(infons.get("type", "")), given.get("text") or ""
-        yield Annotation(str(given["id"]), start, end, text, type_, ids, len(spans))
+        type_, text = str(infons.get("type", "")), _words(given.get("text") or "", name)
+        yield Annotation(id_, start, end, text, type_, ids, len(spans))
 
 
 def _links(holder: Mapping[str, Any], annotations: list[Annotation], schema: Schema) -> Iterator[Link]:

@@ -26,6 +26,7 @@ from .errors import PARTS, Finding, findings
 from .evaluation import Scores
 from .measured import WEIGHTS, weights_sha256
 from .runs import RECORD
+from .schema import Schema
 
 Figures = dict[str, Any]
 # Examples of each group of errors in a card.
@@ -131,10 +132,11 @@ def documents_digest(documents: Sequence[Document]) -> str:
 
 
 def examples(
-    gold: Sequence[Document], predicted: Sequence[Document], confidence: Confidence
+    gold: Sequence[Document], predicted: Sequence[Document], schema: Schema, confidence: Confidence
 ) -> list[dict[str, str | float]]:
     """Of each part the commonest groups of errors that follow from no other, by the most confident ones."""
-    found = [(g.id, f) for g, p in zip(gold, predicted, strict=True) for f in findings(g, p, confidence) if f.error]
+    pairs = zip(gold, predicted, strict=True)
+    found = [(g.id, f) for g, p in pairs for f in findings(g, p, schema, confidence) if f.error]
     found.sort(key=lambda item: -(item[1].score or 0.0))
     chosen: list[dict[str, str | float]] = []
     for part in PARTS:

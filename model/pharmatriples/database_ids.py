@@ -1,8 +1,9 @@
 """Annotations that name what they mark by database ids: to documents, with an account of everything.
 
 What the adapters for PubTator and BioC have in common. The mentions with the same type and ids are one entity, whose
-id holds them: `Chemical:D008012`, or `Disease:D006311,D014786` for words that name two things at once. Mentions
-without an id are an entity where they are worded alike (`Disease-1`).
+id holds them: `Chemical:D008012`, or `Disease:D006311,D014786` for words that name two things at once (a comma inside
+an id is written `%2C`, so that they come back). Mentions without an id are an entity where they are worded alike
+(`Disease-1`).
 
 Relations join ids there, entities here. Where an id stands only in mentions of several ids, its relation goes to
 these, and so from the entities alone the ids would not come back: they are kept beside the documents.
@@ -24,8 +25,10 @@ from .import_report import ImportReport, Item, ReadError
 from .schema import Schema
 
 NO_ID = frozenset({"", "-", "-1"})
-_SEPARATOR = re.compile(r"[,;|+]")
+_SEPARATOR = re.compile(r"[,;]")
+_INNER = re.compile(r"[|+]")  # parts ids in some corpora, but stands inside the variants of others
 _PLAIN = re.compile(r"[A-Za-z_:]*\d\w*\Z")  # D003409, 3175, OMIM:601665, rs74805019, CVCL_0023
+_VARIANT = re.compile(r"[A-Za-z]\|")  # p|SUB|V|600|E, c|DEL|436_436+1|AG
 
 IdRelation = tuple[str, str, str]  # relation type, id of the head, id of the tail
 
@@ -76,17 +79,22 @@ class Corpus(NamedTuple):
 def split_ids(given: str) -> tuple[str, ...]:
     """The ids in a field, sorted; none for `-` and `-1`.
 
-    `,`, `;`, `|` and `+` part ids where each part looks like one: a variant (`c|SUB|G|643|T`) stays whole.
+    `,`, `;`, `|` and `+` part ids where each part looks like one; a variant (`c|SUB|G|643|T`, `c|DEL|436_436+1|AG`)
+    stays whole.
     """
-    parts = [part.strip() for part in _SEPARATOR.split(given)]
-    if not all(part in NO_ID or _PLAIN.match(part) for part in parts):
+    parts: list[str] = []
+    for part in map(str.strip, _SEPARATOR.split(given)):
+        parts += [part] if _VARIANT.match(part) else map(str.strip, _INNER.split(part))
+    if not all(part in NO_ID or _PLAIN.match(part) or _VARIANT.match(part) for part in parts):
         parts = [given.strip()]
     return tuple(sorted(set(parts) - NO_ID))
 
 
 def ids_of(entity: str) -> tuple[str, ...]:
     """The database ids that the id of an entity holds; none where it holds none."""
-    return split_ids(entity.partition(":")[2])
+    held = entity.partition(":")[2]
+    parts = (part.replace("%2C", ",").replace("%25", "%") for part in held.split(","))
+    return tuple(sorted({id_ for part in parts for id_ in split_ids(part)}))
 
 
 def read_text(path: Path) -> str:
@@ -191,22 +199,22 @@ class _Reader:
         # Longest first; of equals, the first in the text, then in the file.
         placed.sort(key=lambda item: (item[0] - item[1], item[0]))
         kept: list[tuple[int, int, Annotation, str]] = []
-        ids: dict[tuple[int, int], str] = {}
+        ids: dict[tuple[int, int], set[str]] = {}
         for item in placed:
             start, end, annotation, reason = item
             over = next((k for k in kept if start < k[1] and k[0] < end), None)
             if over is None:
                 kept.append(item)
-                ids[start, end] = annotation.ids
+                ids[start, end] = set(split_ids(annotation.ids))
                 self._tell("repaired" if reason else "kept", annotation, reason)
             elif over[:2] == (start, end) and over[2].type == annotation.type:
-                ids[start, end] += f",{annotation.ids}"
+                ids[start, end].update(split_ids(annotation.ids))
                 self._tell("repaired", annotation, f"stands at {over[2].place} already; their ids are put together")
             else:
                 held = f"{over[2].type} {self.text[over[0] : over[1]]!r:.60} at [{over[0]}, {over[1]})"
                 self._tell("refused", annotation, f"overlaps {held}, which is kept: mentions do not overlap")
         for start, end, annotation, _ in sorted(kept, key=lambda item: item[0]):
-            entity = self._entity(annotation.type, split_ids(ids[start, end]), self.text[start:end])
+            entity = self._entity(annotation.type, sorted(ids[start, end]), self.text[start:end])
             yield Mention(start, end, annotation.type, entity)
 
     def _placed(self, annotation: Annotation) -> tuple[int, int, Annotation, str]:
@@ -229,7 +237,7 @@ class _Reader:
 
     def _entity(self, type_: str, ids: Sequence[str], wording: str) -> str:
         if ids:
-            return f"{type_}:{','.join(ids)}"
+            return f"{type_}:{','.join(id_.replace('%', '%25').replace(',', '%2C') for id_ in ids)}"
         number = 1 + sum(known == type_ for known, _ in self.wordings)
         return self.wordings.setdefault((type_, " ".join(wording.casefold().split())), f"{type_}-{number}")
 

@@ -186,23 +186,34 @@ def as_date(value: Any) -> date | None:
     Raises:
         DateError: it is something else.
     """
-    if value is None or value != value:  # NaN and NaT are not equal to themselves
+    if _is_missing(value):
         return None
     if isinstance(value, date):
         return value.date() if isinstance(value, datetime) else value
     try:
         if isinstance(value, str) and len(value) >= len("20250303"):  # not a year or month alone
             return isoparse(value).date()
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     raise DateError(f"a release date must be a date, or a text such as 2025-03-03, found {value!r:.60}")
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None, or NaN or NaT, which are not equal to themselves, or NA, which does not say."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
+    except ValueError:  # an array
+        return False
 
 
 def _numeric(text: str) -> Period | None:
     """`2025-03-03`, `2025.03`, `28/02/2025`: where day and month can be told apart; not `2025/26`, a span of years."""
     parts = re.split("[-./]", text)
     if len(parts) == 2:
-        return None if "/" in text or not 1 <= int(parts[1]) <= 12 else _months(int(parts[0]), int(parts[1]))
+        year, month = map(int, parts)
+        return None if "/" in text or not year or not 1 <= month <= 12 else _months(year, month)
     orders = (False,) if len(parts[0]) == 4 else (False, True)
     try:
         days = {parse(text, dayfirst=order).date() for order in orders}

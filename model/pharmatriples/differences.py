@@ -8,7 +8,8 @@ from itertools import product
 from typing import NamedTuple
 
 from .documents import Document, Entity, Mention
-from .evaluation import stand_ins
+from .evaluation import relation_keys, stand_ins
+from .schema import Schema
 
 Key = tuple[int, int, str]  # start, end and type of a mention
 
@@ -37,7 +38,7 @@ class Difference(NamedTuple):
     second: str
 
 
-def differences(first: Document, second: Document) -> list[Difference]:
+def differences(first: Document, second: Document, schema: Schema) -> list[Difference]:
     """The places where two documents of one text differ, in the order of the text.
 
     Attributes are compared where both have the mention, relations where both have the two entities: what one
@@ -54,7 +55,7 @@ def differences(first: Document, second: Document) -> list[Difference]:
                 found.append(Difference(name, a.start, a.end, first.wording(a), one, other))
     stand_in = stand_ins(first, second)
     found += _entity_differences(first, second, stand_in)
-    found += _relation_differences(first, second, stand_in)
+    found += _relation_differences(first, second, stand_in, schema)
     return sorted(found, key=lambda d: (d.start, d.end, d.kind, d))
 
 
@@ -108,17 +109,22 @@ def wordings(document: Document, entity: Entity) -> str:
     return " = ".join(f"{wording} ({count})" for wording, count in counts.items())
 
 
-def _relation_differences(first: Document, second: Document, stand_in: Mapping[str, str]) -> Iterator[Difference]:
+def _relation_differences(
+    first: Document, second: Document, stand_in: Mapping[str, str], schema: Schema
+) -> Iterator[Difference]:
     known = set(stand_in.values())
-    ours = {(r.head, r.tail, r.type) for r in first.relations if r.head in known and r.tail in known}
+    ours = {
+        key: (r.head, r.tail) for key, r in relation_keys(first, schema).items() if r.head in known and r.tail in known
+    }
     theirs = {
-        (stand_in[r.head], stand_in[r.tail], r.type)
-        for r in second.relations
+        key: (stand_in[r.head], stand_in[r.tail])
+        for key, r in relation_keys(second, schema, stand_in).items()
         if r.head in stand_in and r.tail in stand_in
     }
-    for head, tail, type_ in ours ^ theirs:
+    for key in ours.keys() ^ theirs.keys():
+        type_, (head, tail) = key[0], ours.get(key) or theirs[key]
         place = link(first.text, first.entities[head].mentions, first.entities[tail].mentions)
-        yield Difference("relation", *place, *((type_, "") if (head, tail, type_) in ours else ("", type_)))
+        yield Difference("relation", *place, *((type_, "") if key in ours else ("", type_)))
 
 
 def link(text: str, heads: Sequence[Mention], tails: Sequence[Mention]) -> tuple[int, int, str]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .documents import Document, Mention
-from .evaluation import ByLabel, Counts, ScoreRow, paired, stand_ins
+from .evaluation import ByLabel, Counts, ScoreRow, paired, relation_keys, stand_ins
 from .schema import Schema
 from .windows import EncodedText, Windower
 
@@ -74,15 +74,14 @@ def measure(gold: Sequence[Document], predicted: Sequence[Document], schema: Sch
         text = windower.encode(g.text)
         in_gold, in_predicted = _Places(g, text), _Places(p, text)
         stand_in = stand_ins(g, p)
-        wanted = {(r.type, r.head, r.tail) for r in g.relations}
-        found = {(r.type, stand_in.get(r.head), stand_in.get(r.tail)) for r in p.relations}
-        for key in sorted(wanted):
-            counts[in_gold.distance(*key[1:])] += Counts(tp=1) if key in found else Counts(fn=1)
-        for r in p.relations:
-            if (r.type, stand_in.get(r.head), stand_in.get(r.tail)) not in wanted:
+        wanted, found = relation_keys(g, schema), relation_keys(p, schema, stand_in)
+        for key, r in wanted.items():
+            counts[in_gold.distance(r.head, r.tail)] += Counts(tp=1) if key in found else Counts(fn=1)
+        for key, r in found.items():
+            if key not in wanted:
                 counts[in_predicted.distance(r.head, r.tail)] += Counts(fp=1)
         pairs += sum(
-            (type_, stand_in.get(head), stand_in.get(tail)) not in wanted
+            schema.relation_key(type_, stand_in.get(head), stand_in.get(tail)) not in wanted
             for type_, signatures in schema.relations.items()
             for (i, (head, one)), (j, (tail, other)) in permutations(enumerate(p.entities.items()), 2)
             if (one.type, other.type) in signatures

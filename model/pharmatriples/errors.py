@@ -22,8 +22,9 @@ from typing import Any, NamedTuple, TypeVar
 from .confidence import RECORDS, Confidence
 from .differences import Key, align, key_of, nearest, wordings
 from .documents import Document, Entity, Mention, Relation
-from .evaluation import stand_ins
+from .evaluation import relation_keys, stand_ins
 from .records import RECORD_ENTITIES, RecordTuple, Source, record_sources
+from .schema import Schema
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -62,14 +63,16 @@ class Finding(NamedTuple):
         return f"{self.part}: {self.error}" if self.error else ""
 
 
-def findings(gold: Document, predicted: Document, confidence: Confidence | None = None) -> list[Finding]:
+def findings(
+    gold: Document, predicted: Document, schema: Schema, confidence: Confidence | None = None
+) -> list[Finding]:
     """All findings about two documents of one text: part by part, each in the order of the text.
 
     Args:
         confidence: of the model, which makes probabilities of the scores of records.
     """
     pair = _Pair.of(gold, predicted)
-    found = [*_mentions(pair), *_entities(pair), *_relations(pair), *_records(pair, confidence or Confidence())]
+    found = [*_mentions(pair), *_entities(pair), *_relations(pair, schema), *_records(pair, confidence or Confidence())]
     return sorted(found, key=lambda f: (PARTS.index(f.part), f.places))
 
 
@@ -193,17 +196,24 @@ def _entities(pair: _Pair) -> Iterator[Finding]:
             yield finding("merged", parts, [id_], parts.values())
 
 
-def _relations(pair: _Pair) -> Iterator[Finding]:
+def _relations(pair: _Pair, schema: Schema) -> Iterator[Finding]:
     gold, predicted = pair.gold, pair.predicted
 
-    def alike(a: Relation, b: Relation) -> int:
+    def likeness_of(a: Relation, head: str, tail: str) -> int:
         """One argument must be the same; the more alike where the others touch each other in the text."""
-        unlike = [(i, j) for i, j in ((a.head, b.head), (a.tail, b.tail)) if pair.stand_in.get(j) != i]
-        if a.type != b.type or len(unlike) == 2:
+        unlike = [(i, j) for i, j in ((a.head, head), (a.tail, tail)) if pair.stand_in.get(j) != i]
+        if len(unlike) == 2:
             return 0
         return SAME if not unlike else 1 + _touch(gold.entities[unlike[0][0]], predicted.entities[unlike[0][1]])
 
-    for a, b, likeness in _pairs(gold.relations, predicted.relations, alike):
+    def alike(a: Relation, b: Relation) -> int:
+        if a.type != b.type:
+            return 0
+        turned = likeness_of(a, b.tail, b.head) if a.type in schema.symmetric else 0
+        return max(likeness_of(a, b.head, b.tail), turned)
+
+    said, found = [*relation_keys(gold, schema).values()], [*relation_keys(predicted, schema).values()]
+    for a, b, likeness in _pairs(said, found, alike):
         ours, theirs = [a.head, a.tail] if a else [], [b.head, b.tail] if b else []
         yield Finding(
             "relation",

@@ -6,7 +6,8 @@
 - entities: B-cubed (Bagga and Baldwin 1998), over the strictly right mentions alone, which scores the grouping
   by itself, and over all mentions (end to end), where a mention that the other side lacks scores 0.
 - relations: between entities. A predicted entity stands for one gold entity, the one with which it shares most
-  strictly right mentions, one to one, so that cutting an entity in pieces gains nothing.
+  strictly right mentions, one to one, so that cutting an entity in pieces gains nothing. Where a relation type is
+  symmetric, head and tail may be either way round.
 - records: (drug, event type, status, indication or none), a set in each document, through the same stand-ins.
 
 Recall is over everything in the gold documents, whatever was lost on the way.
@@ -24,7 +25,7 @@ from typing import Any
 from seqeval.scheme import IOB2, Entities
 
 from .blocks import percent
-from .documents import Document, Mention, word_spans
+from .documents import Document, Mention, Relation, word_spans
 from .records import record_tuples
 from .schema import Schema
 
@@ -237,11 +238,8 @@ def evaluate(gold: Sequence[Document], predicted: Sequence[Document], schema: Sc
         grouping += _b_cubed(g, p, only_right=True)
         end_to_end += _b_cubed(g, p, only_right=False)
         relations.add_sets(
-            {(_ends(r.head, r.tail, r.type in schema.symmetric), r.type) for r in g.relations},
-            {
-                (_ends(_stand(stand_in, r.head), _stand(stand_in, r.tail), r.type in schema.symmetric), r.type)
-                for r in p.relations
-            },
+            {(key, key[0]) for key in relation_keys(g, schema)},
+            {(key, key[0]) for key in relation_keys(p, schema, stand_in)},
         )
         records.add_sets(
             {(record, "records") for record in record_tuples(g)},
@@ -276,6 +274,21 @@ def stand_ins(gold: Document, predicted: Document) -> dict[str, str]:
             chosen[predicted_id] = gold_id
             taken.add(gold_id)
     return chosen
+
+
+def relation_keys(
+    document: Document, schema: Schema, stand_in: Mapping[str, str] | None = None
+) -> dict[tuple[str, Hashable], Relation]:
+    """`Schema.relation_key` -> relation: the first, where a document says the same both ways round.
+
+    Args:
+        stand_in: of a predicted document, from `stand_ins`: its keys are then those of the gold document.
+    """
+    found: dict[tuple[str, Hashable], Relation] = {}
+    for r in document.relations:
+        ends = (r.head, r.tail) if stand_in is None else (_stand(stand_in, r.head), _stand(stand_in, r.tail))
+        found.setdefault(schema.relation_key(r.type, *ends), r)
+    return found
 
 
 class _Tally:
@@ -343,10 +356,6 @@ def _valued(document: Document, attribute: str) -> set[tuple[Hashable, str]]:
 def _stand(stand_in: Mapping[str, str], entity: str) -> Hashable:
     """The gold id that `entity` stands for, or what no gold id equals."""
     return stand_in.get(entity, (entity, "stands for none"))
-
-
-def _ends(head: Hashable, tail: Hashable, symmetric: bool) -> Hashable:
-    return frozenset((head, tail)) if symmetric else (head, tail)
 
 
 def _overlaps(gold: Sequence[Mention], predicted: Sequence[Mention]) -> Counts:

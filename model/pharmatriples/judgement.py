@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from .confidence import RECORDS, Confidence
 from .documents import Document, Mention, Relation
-from .evaluation import evaluate, paired, stand_ins
+from .evaluation import evaluate, paired, relation_keys, stand_ins
 from .records import RecordTuple, record_tuples, records
 from .scaling import fit
 from .schema import Schema
@@ -35,10 +35,10 @@ def judged(
         for m in p.mentions:
             if m.score is not None:
                 found[m.type].append((m.score, (m.start, m.end, m.type) in mentions))
-        relations = {(r.type, r.head, r.tail) for r in g.relations}
-        for r in p.relations:
+        relations = relation_keys(g, schema)
+        for key, r in relation_keys(p, schema, stand_in).items():
             if r.score is not None:
-                found[r.type].append((r.score, (r.type, stand_in.get(r.head), stand_in.get(r.tail)) in relations))
+                found[r.type].append((r.score, key in relations))
         tuples: set[tuple[Hashable, ...]] = set(record_tuples(g))
         for record in records(p):
             ids = record["entity_ids"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
@@ -208,7 +208,7 @@ def spans_of(annotations: Iterable[Any]) -> Iterator[tuple[int, int, str]]:
 def _outvoted(found: _Read, agreed: Document, schema: Schema) -> Iterator[Verdict]:
     """The verdicts on the items of an annotation of whose mentions and relations only what is in `agreed` stays."""
     entities = {(m.start, m.end, m.type): m for m in agreed.mentions}
-    links = {(r.type, r.head, r.tail) for r in agreed.relations}
+    links = {schema.relation_key(r.type, r.head, r.tail) for r in agreed.relations}
     for item, verdict, about in zip(found.result, found.marked.verdicts, found.marked.about, strict=True):
         there = [other for m in about if (other := entities.get((m.start, m.end, m.type)))]
         stays = len(there) == len(about)
@@ -220,7 +220,7 @@ def _outvoted(found: _Read, agreed: Document, schema: Schema) -> Iterator[Verdic
         yield verdict if stays else Verdict("ignored", "the majority says otherwise")
 
 
-def _linked(head: Mention, tail: Mention, links: set[tuple[str, str, str]], schema: Schema) -> bool:
+def _linked(head: Mention, tail: Mention, links: Container[tuple[str, Hashable]], schema: Schema) -> bool:
     if head.type == tail.type and head.type in schema.alias_types and head.entity == tail.entity:
         return True
-    return any((name, head.entity, tail.entity) in links for name in schema.relations)
+    return any(schema.relation_key(name, head.entity, tail.entity) in links for name in schema.relations)

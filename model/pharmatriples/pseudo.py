@@ -6,6 +6,7 @@ where they are wrong more often than where they are right, so the agreement is a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -61,7 +62,7 @@ def pseudo_label(
         confidence: smallest mean score, over the models, of a mention; that of a model without it counts as 0.
 
     Raises:
-        PseudoError: there are fewer than two models, or their schemas differ.
+        PseudoError: there are fewer than two models, their schemas differ, or two texts have one id.
     """
     schemas = [extract.model.schema for extract in extracts]
     if len(schemas) < 2:
@@ -69,6 +70,9 @@ def pseudo_label(
     if any(schema != schemas[0] for schema in schemas):
         raise PseudoError("the models have different schemas; take models of one schema")
     unlike = list({document.text: document for document in documents}.values())
+    if len({document.id for document in unlike}) < len(unlike):
+        twice = Counter(document.id for document in unlike).most_common(1)[0][0]
+        raise PseudoError(f"two texts have the id {twice!r}; give each its own")
     kept = []
     disagreed = empty = doubtful = 0
     for found in zip(*(annotate(extract, unlike) for extract in extracts), strict=True):

@@ -22,6 +22,7 @@ from .import_report import ReadError
 from .schema import Schema
 
 _TEXT = re.compile(r"([^|\t]+)\|([ta])\|(.*)")
+_DIGITS = 15  # most of an offset
 _FORM = (
     "a line is ID|t|TITLE, ID|a|ABSTRACT, a mention (ID, START, END, WORDS, TYPE, IDS) or a relation (ID, TYPE, IDS, "
     "IDS), the last two parted by tabs"
@@ -40,7 +41,7 @@ class _Open:
     links: list[Link] = field(default_factory=list)
 
     def close(self) -> Annotated:
-        text = "\n".join(part for part in (self.title, self.abstract) if part)
+        text = self.title + (f"\n{self.abstract}" if self.abstract else "")  # offsets count it after no title too
         return Annotated(f"line {self.line}", self.id, text, tuple(self.annotations), tuple(self.links))
 
 
@@ -79,6 +80,8 @@ def _documents(path: Path) -> Iterator[Annotated]:
             current.abstract = text[3]
         elif _is_span(fields):
             start, end, words, type_, *rest = fields
+            if max(len(start), len(end)) > _DIGITS:
+                raise ReadError(f"{path}:{number}: not PubTator: {line!r:.80}; an offset has at most {_DIGITS} digits")
             ids = rest[0] if rest else ""
             current.annotations.append(Annotation(f"line {number}", int(start), int(end), words, type_.strip(), ids))
         else:

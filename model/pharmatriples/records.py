@@ -16,6 +16,7 @@ import numpy as np
 from .dates import Period, dateline, normalized
 from .documents import Document, Entity, Mention, Relation
 from .layout import sentence_spans
+from .schema import Schema
 
 EVENT, DRUG, DATE = "EVENT", "DRUG", "DATE"
 EVENT_TYPE, STATUS = "event_type", "status"
@@ -23,6 +24,11 @@ EVENT_TYPE, STATUS = "event_type", "status"
 NO_DRUG, NO_INDICATION = 0.2, 0.5
 # Where the date of an event lies, seen from the release.
 _SIDES: dict[str, Literal["past", "future"]] = {"occurred": "past", "expected": "future"}
+
+
+def has_records(schema: Schema) -> bool:
+    """Whether documents of a schema have records."""
+    return {EVENT_TYPE, STATUS} <= schema.attributes.get(EVENT, {}).keys()
 
 
 class RecordTuple(NamedTuple):
@@ -193,7 +199,9 @@ class _Sentences:
 
     def around(self, mentions: Sequence[Mention]) -> dict[str, Any]:
         """The whole sentences from the first of the mentions to the last."""
-        first = np.searchsorted(self.spans[:, 1], min(m.start for m in mentions), side="right")
-        last = np.searchsorted(self.spans[:, 0], max(m.end for m in mentions), side="left") - 1
-        start, end = int(self.spans[first, 0]), int(self.spans[last, 1])
+        start, end = min(m.start for m in mentions), max(m.end for m in mentions)
+        first = int(np.searchsorted(self.spans[:, 1], start, side="right"))
+        last = int(np.searchsorted(self.spans[:, 0], end, side="left")) - 1
+        if first <= last:  # blanks between sentences are in none
+            start, end = self.spans[first, 0].item(), self.spans[last, 1].item()
         return {"start": start, "end": end, "text": self.text[start:end]}

@@ -21,6 +21,7 @@ from .evaluation import ScoreRow, paired
 from .page import render
 from .plots import PlotError, plot_calibration, plot_learning
 from .runs import RECORD
+from .schema import Schema
 
 AROUND = 60  # characters of the text before and after a place
 
@@ -102,7 +103,7 @@ class Group:
 def render_report(
     gold: Sequence[Document],
     predicted: Sequence[Document],
-    types: Sequence[str],
+    schema: Schema,
     scores: Iterable[ScoreRow] = (),
     title: str = "",
     notes: Sequence[str] = (),
@@ -112,7 +113,7 @@ def render_report(
     """The page as HTML, everything of the releases escaped.
 
     Args:
-        types: the entity types in the order of the legend; the order gives the colours.
+        schema: of both; the order of its entity types is that of the legend and gives the colours.
         scores: figures for the top of the page.
         title: what was evaluated on what; notes: lines that stand under the figures.
         pictures: caption -> PNG.
@@ -123,8 +124,8 @@ def render_report(
     """
     pairs = paired(gold, predicted)
     found = dict.fromkeys(m.type for pair in pairs for document in pair for m in document.mentions)
-    colours = {type_: i for i, type_ in enumerate(dict.fromkeys([*types, *found]))}
-    releases = [_release(g, p, f"r{number}", colours, confidence) for number, (g, p) in enumerate(pairs, 1)]
+    colours = {type_: i for i, type_ in enumerate(dict.fromkeys([*schema.entities, *found]))}
+    releases = [_release(g, p, schema, f"r{number}", colours, confidence) for number, (g, p) in enumerate(pairs, 1)]
     rows = [row for release in releases for part in PARTS for row in release.rows[part] if row.finding.error]
     return render(
         "report.html",
@@ -144,7 +145,7 @@ def write_report(
     model: str | Path,
     gold: Sequence[Document],
     predicted: Sequence[Document],
-    types: Sequence[str],
+    schema: Schema,
     reliabilities: Mapping[str, Reliability],
     scores: Iterable[ScoreRow] = (),
     title: str = "",
@@ -178,7 +179,7 @@ def write_report(
             pictures[name.replace("_", " ").capitalize()] = (folder / f"{name}.png").read_bytes()
     except PlotError as error:
         told.append(str(error))
-    page = render_report(gold, predicted, types, scores, title, notes, pictures, confidence)
+    page = render_report(gold, predicted, schema, scores, title, notes, pictures, confidence)
     # Half of a surrogate pair has no UTF-8; a browser shows its reference as the replacement character.
     (folder / "report.html").write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
     return [*told, f"report: {folder / 'report.html'}"]
@@ -211,11 +212,16 @@ def groups(errors: Sequence[Finding]) -> list[Group]:
 
 
 def _release(
-    gold: Document, predicted: Document, section: str, colours: Mapping[str, int], confidence: Confidence | None
+    gold: Document,
+    predicted: Document,
+    schema: Schema,
+    section: str,
+    colours: Mapping[str, int],
+    confidence: Confidence | None,
 ) -> Release:
     # HTML has no NUL: a browser would drop it.
     text = gold.text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    found = findings(gold, predicted, confidence)
+    found = findings(gold, predicted, schema, confidence)
     wrong: dict[Span, dict[str, None]] = {}
     for finding in found:
         if finding.error and finding.part in ("mention", "attribute"):

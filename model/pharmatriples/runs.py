@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, TypeAlias
 
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import CONFIG_NAME
 
 from .arguments import TrainingConfig, TrainingError
 from .dataset import read_documents
@@ -62,6 +63,21 @@ def run_record(config: TrainingConfig, schema: Schema, documents: Mapping[str, S
     lines = (json.dumps(d.to_dict(), sort_keys=True) for split in documents.values() for d in split)
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     return {"config": dataclasses.asdict(config), "schema": schema.to_json(), "data_sha256": digest}
+
+
+def folders(config: TrainingConfig) -> tuple[Path, Path]:
+    """The folder of the finished model, and beside it that of the run until then.
+
+    Raises:
+        TrainingError: `output_dir` names no folder of its own, or what is there is no model.
+    """
+    output = Path(config.output_dir)
+    if output.name in ("", ".."):
+        raise TrainingError(f"output_dir {config.output_dir!r} is no folder of its own; choose one such as runs/mine")
+    is_model = any((output / name).is_file() for name in (RECORD, CONFIG_NAME))
+    if output.is_dir() and any(output.iterdir()) and not is_model:
+        raise TrainingError(f"{output} holds something else than a model; choose another output_dir")
+    return output, output.with_name(f"{output.name}.partial")
 
 
 def prepare(partial: Path, record: Mapping[str, Any], resume: bool) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,10 @@ class Schema:
         """The one relation type from entity type `head` to entity type `tail`, None where there is none or several."""
         names = [name for name, signatures in self.relations.items() if (head, tail) in signatures]
         return names[0] if len(names) == 1 else None
+
+    def relation_key(self, relation: str, head: Hashable, tail: Hashable) -> tuple[str, Hashable]:
+        """What two relations share that say the same: without direction, the order of head and tail is left out."""
+        return relation, frozenset((head, tail)) if relation in self.symmetric else (head, tail)
 
     def joins(self, relation: str) -> str:
         """The pairs of types that a relation joins, for a message."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from .arguments import TrainingConfig
 from .documents import Document, Mention, Relation, word_spans
 from .layout import sentence_spans
 from .modeling import quiet
-from .runs import finish, prepare, read_splits, run_record
+from .runs import finish, folders, prepare, read_splits, run_record
 from .schema import Schema
 from .training import encoder_path, in_bf16, keep_freed_memory
 
@@ -40,8 +39,8 @@ def recipe(config: TrainingConfig) -> TrainingConfig:
 
 def train(config: TrainingConfig, resume: bool = False) -> None:
     """Train by the recipe into `config.output_dir`, replacing what is there; see `training.train`."""
+    output, partial = folders(config)
     schema, documents = read_splits(config)
-    partial = Path(f"{config.output_dir}.partial")
     record = run_record(config, schema, documents)
     checkpoint = prepare(partial, record, resume)
     keep_freed_memory()
@@ -80,7 +79,7 @@ def train(config: TrainingConfig, resume: bool = False) -> None:
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     record |= {"precision": "bf16" if trainer.args.bf16 else "fp32"}
-    finish(trainer.model, tokenizer, partial, Path(config.output_dir), record)
+    finish(trainer.model, tokenizer, partial, output, record)
 
 
 @torch.no_grad()
@@ -111,7 +110,8 @@ def label_kinds(schema: Schema) -> list[tuple[str, ...]]:
 
 def _windows(text: str, tokenizer: Any, window: int) -> Iterator[tuple[list[int], list[int]]]:
     """The pieces of each window, and the word of each piece that is the first of one; else -1."""
-    words = [text[start:end] for start, end in word_spans(text)]
+    # Half of a surrogate pair is no text to the tokenizer.
+    words = [text[start:end].encode("utf-8", "replace").decode() for start, end in word_spans(text)]
     if not words:
         return
     encoded = tokenizer(

@@ -67,8 +67,8 @@ def cross_validate(
     """For each fold a model, its windower, and the documents of the data that it has not seen.
 
     The documents of all splits are dealt to the folds anew; what belongs together (`splits`) stays together. The
-    models are trained in `folder`, as `config` says except for its data and output; one that is there for the same
-    documents and the same configuration is taken as it is, and an interrupted training goes on.
+    models are trained in `folder`, as `config` says except for its data, pseudo-labels and output; one that is there
+    for the same documents and the same configuration is taken as it is, and an interrupted training goes on.
 
     Raises:
         SuspectsError: there are fewer than two folds, or too few unlike documents for them.
@@ -85,7 +85,7 @@ def cross_validate(
         if len({document.split for document in split}) < 2:
             raise SuspectsError(f"{config.data}: too few unlike documents to train on some and validate on others")
         write_jsonl(split, data)
-        own = replace(config, data=str(data), output_dir=str(folder / f"fold-{number}"))
+        own = replace(config, data=str(data), pseudo="", output_dir=str(folder / f"fold-{number}"))
         if not is_current(own):
             train(own, resume=True, overwrite=True)
         trained = load(own.output_dir)

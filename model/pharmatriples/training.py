@@ -28,7 +28,7 @@ from .judgement import LOWEST, scales_and_thresholds
 from .modeling import TriplesModel, quiet
 from .precision import fast_bf16
 from .prediction import predict
-from .runs import finish, prepare, read_splits, run_record
+from .runs import finish, folders, prepare, read_splits, run_record
 from .schema import Schema
 from .windows import Windower
 
@@ -230,7 +230,7 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     Raises:
         TrainingError: the configuration or the data cannot be used, or `output_dir` is taken.
     """
-    output, partial = Path(config.output_dir), Path(f"{config.output_dir}.partial")
+    output, partial = folders(config)
     if output.exists() and not overwrite:
         raise TrainingError(f"{output} exists; choose another output_dir, or replace it with --overwrite")
     world = int(os.environ.get("WORLD_SIZE", "1"))
