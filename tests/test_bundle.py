@@ -130,6 +130,8 @@ def test_the_card_has_its_header_and_the_figures_of_the_evaluation(bundle_dir: P
     assert header["datasets"] == ["pharmatriples-releases"]
     assert f'pipeline(model="{REPO_ID}", trust_remote_code=True)' in page
     assert "](data/README.md)" not in page
+    assert "configs/demo.yaml" not in page, "what is said of another model"
+    assert "Encoder `embedded:minilm`" in page
 
 
 def test_the_bundle_says_how_it_was_made(bundle_dir: Path) -> None:
