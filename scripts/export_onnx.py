@@ -69,7 +69,10 @@ def _documents(data: str | None, options: argparse.Namespace) -> list[Document]:
     """Those of DATA, of the schema of the model; none where no DATA is named."""
     if data is None:
         return []
-    schema = Schema.from_json(json_object(options.run / CONFIG, LARGEST_CONFIG)["schema"])
+    given = json_object(options.run / CONFIG, LARGEST_CONFIG).get("schema")
+    if not isinstance(given, str):
+        raise ValueError(f"{options.run / CONFIG}: holds no schema; name a model that scripts/train.py wrote")
+    schema = Schema.from_json(given)
     return read_documents(data, schema, options.split, report=lambda found: print(found, file=sys.stderr))
 
 

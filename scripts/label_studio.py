@@ -101,7 +101,7 @@ def rank(options: argparse.Namespace) -> None:
     tasks: list[dict[str, Any]] = list(tasks_of(options.inputs, schema).values())
     if not tasks:
         with _server(options) as studio:
-            tasks = studio.tasks(studio.project(options.project))
+            tasks = studio.open_tasks(studio.project(options.project))
     open_ = [Document(document_id(task), task["data"]["text"]) for task in tasks if not task.get("annotations")]
     found = ranked(extract.model, extract.windower, open_)
     print(table(found))

@@ -153,6 +153,10 @@ def _port(port: int | None) -> int:
             probe.bind((HOST, port or 0))
         except OSError as error:
             raise ServerError(f"port {port} cannot be used ({error.strerror}); --port 0 takes a free one") from None
+        except OverflowError:
+            raise ServerError(
+                f"port {port} cannot be used; it must be from 0 to 65535, --port 0 takes a free one"
+            ) from None
         return int(probe.getsockname()[1])
 
 

@@ -9,7 +9,7 @@ from itertools import permutations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pharmatriples.agreement import AgreementError, by_annotator, majority, pairwise
+from pharmatriples.agreement import AgreementError, majority, pairwise
 from pharmatriples.annotators import policy
 from pharmatriples.differences import Difference, differences
 from pharmatriples.documents import Document, DocumentError, Mention, Relation
@@ -309,20 +309,6 @@ def test_what_cannot_be_compared_is_named() -> None:
         pairwise({"anna": [acme(), acme()], "ben": [acme()]}, SCHEMA)
     with pytest.raises(AgreementError, match="task 'acme': 'anna' and 'ben' have different texts"):
         pairwise({"anna": [acme()], "ben": [Document("acme", "other")]}, SCHEMA)
-
-
-def test_the_annotators_of_an_export_are_found_again() -> None:
-    tasks = []
-    for document in (acme(), replace(acme(), id="b", group="copies"), replace(acme(), id="one")):
-        task = task_from_document(document, SCHEMA)
-        (annotation,) = task["annotations"]
-        people = ["anna@example.com"] if document.id == "one" else ["anna@example.com", "ben@example.com"]
-        task["annotations"] = [annotation | {"completed_by": {"email": who}} for who in people]
-        tasks.append(task)
-    read = by_annotator(read_export(tasks, SCHEMA).documents)
-    assert list(read) == ["anna@example.com", "ben@example.com"]
-    assert [d.id for d in read["ben@example.com"]] == ["acme", "b"]
-    assert pairwise(read, SCHEMA).micro.scores.mentions.micro.f1 == 1.0
 
 
 def test_relations_without_an_entity_on_the_other_side_count_but_are_not_listed() -> None:

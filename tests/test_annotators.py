@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from exports import RELEASE, SCHEMA, TEXT, count_of, items, same, task
+from pharmatriples.agreement import pairwise
 from pharmatriples.annotators import annotations_by, policy
 from pharmatriples.documents import Document
 from pharmatriples.labelstudio import LabelStudioError, export_text, read_export
@@ -132,16 +133,79 @@ def test_a_policy_survives_the_committed_form() -> None:
         ], name
 
 
+# --- the annotators of exports
+
+
+def annotated(id_: str, *annotations: dict[str, Any], **data: str) -> dict[str, Any]:
+    return {"data": {"id": id_, "text": TEXT, **data}, "annotations": list(annotations)}
+
+
+def found_in(folder: Path, **exports: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Annotator -> the tasks that are theirs, of files of these names."""
+    paths = [folder / f"{name}.json" for name in exports]
+    for path, tasks in zip(paths, exports.values(), strict=True):
+        path.write_text(json.dumps(tasks))
+    return {who: [d.id for d in own] for who, own in annotations_by(paths, SCHEMA).items()}
+
+
 def test_annotators_are_read_from_one_export_or_from_one_each(tmp_path: Path) -> None:
-    (tmp_path / "both.json").write_text(json.dumps([several(by(ANN, items()), by(BOB, []))]))
-    assert {who: [d.id for d in own] for who, own in annotations_by([tmp_path / "both.json"], SCHEMA).items()} == {
-        ANN: ["acme"],
-        BOB: ["acme"],
-    }
-    for name in ("ann", "bob"):
-        (tmp_path / f"{name}.json").write_text(json.dumps([task(items())]))
-    found = annotations_by([tmp_path / "ann.json", tmp_path / "bob.json"], SCHEMA)
-    assert {who: [d.id for d in own] for who, own in found.items()} == {"ann": ["acme"], "bob": ["acme"]}
+    assert found_in(tmp_path, both=[several(by(ANN, items()), by(BOB, []))]) == {ANN: ["acme"], BOB: ["acme"]}
+    assert found_in(tmp_path, ann=[task(items())], bob=[task(items())]) == {"ann": ["acme"], "bob": ["acme"]}
+
+
+def test_what_one_annotator_alone_has_read_counts_beside_what_several_have(tmp_path: Path) -> None:
+    alone = [annotated(f"t{n}", by(ANN, items())) for n in range(5)]
+    ann = [*alone, annotated("t9", by(ANN, items()), by(CYD, []))]
+    bob = [annotated(f"t{n}", by(BOB, [])) for n in range(5)]
+    five = [f"t{n}" for n in range(5)]
+    assert found_in(tmp_path, ann=ann, bob=bob) == {ANN: [*five, "t9"], CYD: ["t9"], "bob": five}
+    report = pairwise(annotations_by([tmp_path / "ann.json", tmp_path / "bob.json"], SCHEMA), SCHEMA)
+    assert {names: pair.tasks for names, pair in report.pairs.items()} == {(ANN, "bob"): 5, (ANN, CYD): 1}
+
+
+def test_what_does_not_say_whose_it_is_is_counted_under_the_name_of_its_file(tmp_path: Path) -> None:
+    shared = annotated("t9", by(ANN, items()), by(CYD, []))
+    committed = json.loads(export_text([annotated("t0", by(ANN, items())), shared]))
+    bob = [annotated("t0", by(BOB, []))]
+    assert found_in(tmp_path, ann=committed, bob=bob) == {ANN: ["t0", "t9"], CYD: ["t9"], "bob": ["t0"]}
+    del committed[0]["annotations"][0]["completed_by"]
+    assert found_in(tmp_path, ann=committed, bob=bob) == {"ann": ["t0"], ANN: ["t9"], CYD: ["t9"], "bob": ["t0"]}
+    named = [annotated("t0", {"result": []}), annotated("t9", by("ann", []), by("cyd", []))]
+    assert found_in(tmp_path, ann=named) == {"ann": ["t0", "t9"], "cyd": ["t9"]}
+
+
+def test_annotations_of_a_task_without_annotators_are_of_several_people(tmp_path: Path) -> None:
+    nobody = [annotated(id_, {"result": items()}, {"result": []}) for id_ in ("a", "b")]
+    assert found_in(tmp_path, export=nobody) == {"annotation 1": ["a", "b"], "annotation 2": ["a", "b"]}
+    number = [annotated("a", by(2, items()), {"result": []})]
+    assert found_in(tmp_path, export=number) == {"2": ["a"], "annotation 2": ["a"]}
+
+
+def test_an_export_of_one_belongs_to_whom_another_export_knows_by_email(tmp_path: Path) -> None:
+    shared = annotated("a", by(ANN, items()), by(BOB, []))
+    own = annotated("b", by(ANN, items()))
+    assert found_in(tmp_path, both=[shared], more=[own]) == {ANN: ["a", "b"], BOB: ["a"]}
+    # Everyone is number 1 on a server of their own.
+    shared, own = annotated("a", by(1, items()), by(2, [])), annotated("a", by(1, items()))
+    assert found_in(tmp_path, both=[shared], cyd=[own]) == {"1": ["a"], "2": ["a"], "cyd": ["a"]}
+
+
+@pytest.mark.parametrize("data", [{}, {"group": "copies"}, {"group": "news"}])
+def test_the_id_of_a_release_may_hold_an_at(tmp_path: Path, data: dict[str, str]) -> None:
+    ids = ["news@0", "news@1"]
+    one = [annotated(id_, {"result": items()}, **data) for id_ in ids]
+    assert found_in(tmp_path, ann=one, bob=one) == {"ann": ids, "bob": ids}
+    both = [annotated(id_, by(ANN, items()), by(BOB, []), **data) for id_ in ids]
+    assert found_in(tmp_path, both=both) == {ANN: ids, BOB: ids}
+
+
+@pytest.mark.parametrize("who", [ANN, 3])
+def test_of_two_annotations_of_a_task_by_one_annotator_the_latest_counts(tmp_path: Path, who: str | int) -> None:
+    twice = annotated("a", by(who, items(), day=5), by(who, [], day=1), by(BOB, []))
+    assert found_in(tmp_path, both=[twice]) == {str(who): ["a"], BOB: ["a"]}
+    (document,) = annotations_by([tmp_path / "both.json"], SCHEMA)[str(who)]
+    assert len(document.mentions) == len(RELEASE.mentions)
+    assert found_in(tmp_path, ann=[annotated("a", by(who, []), by(who, []))]) == {"ann": ["a"]}
 
 
 # --- the shapes of an export

@@ -167,6 +167,7 @@ def test_other_events_are_taken_note_of(backend: Backend) -> None:
         ({"headers": {"Authorization": "Basic ***"}}, 401),
         ({"headers": {"Authorization": "secret"}}, 401),
         ({"headers": {"Authorization": "Token \u00e9".encode()}}, 401),
+        ({"headers": {"Authorization": "Basic \u00e9".encode()}}, 401),
         ({"auth": ("label-studio", "wrong")}, 401),
         ({"headers": {"Authorization": "Token secret"}}, 200),
         ({"auth": ("anybody", "secret")}, 200),
@@ -217,7 +218,7 @@ def test_a_project_replaces_and_adds_releases_and_all_have_a_split(config: Path)
         task_from_document(corrected, SCHEMA),
         {"data": {"id": "open", "text": "Not annotated yet."}},
     ]
-    second = task_from_document(replace(old[0], split=None), SCHEMA)
+    second = task_from_document(replace(old[0], text=f"{old[0].text}\n", split=None), SCHEMA)  # known by its id alone
     second["annotations"] = [{**second["annotations"][0], "completed_by": number} for number in (1, 2)]
     found = {d.id: d for d in training_documents(load_config(config), SCHEMA, [*tasks, second], {})}
     assert found[held_out.id] == replace(corrected, split="validation")
@@ -237,6 +238,33 @@ def test_a_release_keeps_the_split_of_the_run_before_and_a_text_is_there_once(co
         assert found["acme"].split == split
         assert found["renamed"].split == "validation"
         assert found.keys() == {d.id for d in old} - {held_out.id} | {"acme", "renamed"}
+
+
+def test_a_group_of_the_data_replaces_no_release_of_its_name(config: Path, tmp_path: Path) -> None:
+    old = [Document("a", "One.", split="train"), Document("b", "Two.", split="validation")]
+    found = retrained(config, tmp_path, old, [Document("c", "Three.", group="b")])
+    assert found.keys() == {"a", "b", "c"}
+    assert found["b"].split == "validation"
+
+
+def test_an_empty_text_or_group_is_no_tie(config: Path, tmp_path: Path) -> None:
+    old = [Document("a", "One.", split="train"), Document("e", "", split="test")]
+    found = retrained(config, tmp_path, old, [Document("c", "One."), Document("f", "")])
+    assert found.keys() == {"c", "e", "f"}
+    assert {id_: found[id_].split for id_ in "cef"} == {"c": "train", "e": "test", "f": "train"}
+
+
+def test_a_text_that_is_an_id_elsewhere_is_no_tie(config: Path, tmp_path: Path) -> None:
+    old = [Document("a", "One.", split="train"), Document("e", "a", split="test")]
+    assert retrained(config, tmp_path, old, [Document("a", "One, anew.")])["a"].split == "train"
+
+
+def retrained(config: Path, tmp_path: Path, old: list[Document], project: list[Document]) -> dict[str, Document]:
+    """The documents of a run on this data with these of a project, by their id."""
+    write_jsonl(old, tmp_path / "data.jsonl")
+    values = replace(load_config(config), data=str(tmp_path / "data.jsonl"))
+    tasks = [task_from_document(document, SCHEMA) for document in project]
+    return {document.id: document for document in training_documents(values, SCHEMA, tasks, {})}
 
 
 def test_training_starts_on_demand_and_a_better_model_is_served(
@@ -361,6 +389,12 @@ def test_a_port_that_is_taken_is_told(backend: Backend) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=f"port {port} cannot be used"):
             serve(backend, port)
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 99999])
+def test_a_number_that_is_no_port_is_told(backend: Backend, port: int) -> None:
+    with pytest.raises(ValueError, match=rf"^port {port} cannot be used; it must be from 0 to 65535, 0 takes a free"):
+        serve(backend, port)
 
 
 def until(true: Callable[[], Any], seconds: float = 60) -> Any:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -264,11 +265,54 @@ class TestJournal:
     def test_other_inputs_are_refused(self, stopped: Path, documents: list[str], message: str) -> None:
         with pytest.raises(JournalError, match=f"{message}.*--restart"):
             run("out", batch(*documents), model="m")
-        assert len(list(stopped.iterdir())) == 3
+        assert len(list(stopped.iterdir())) == 4
 
-    def test_another_text_under_the_same_id_is_refused(self, stopped: Path) -> None:
-        with pytest.raises(JournalError, match="or its text changed"):
-            run("out", [Batch(0, 0, [Release("a", "b")])], model="m")
+    @pytest.mark.parametrize(
+        "changed",
+        [Release("a", "b"), Release("a", "a", date(2025, 3, 3)), Refusal("a", "a"), Release("\ud83d", "a")],
+    )
+    def test_another_text_or_date_under_the_same_id_is_refused(self, stopped: Path, changed: Release | Refusal) -> None:
+        with pytest.raises(JournalError, match="or its text, its release date or why it is refused changed"):
+            run("out", [Batch(0, 0, [changed])], model="m")
+
+    @pytest.mark.parametrize("was", [Refusal("a", "bad"), Release("a", "too much", date(2025, 3, 3))])
+    def test_an_error_stays_only_that_of_the_same_document(self, was: Release | Refusal) -> None:
+        def fail(batch: Batch) -> list[dict[str, Any]]:
+            if batch.number:
+                raise RuntimeError("stopped")
+            return [{"id": item.id, "error": "bad"} for item in batch.items]
+
+        def again(*items: Release | Refusal) -> None:
+            with Journal(Path("out"), {}) as journal:
+                for _ in journal.fill([Batch(0, n, [item]) for n, item in enumerate(items)], fail):
+                    pass
+
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="stopped"):
+                again(was, Release("b", "b"))
+        others = [Refusal("a", "worse"), Release("a", "too much"), Release("a", "repaired", date(2025, 3, 3))]
+        for changed in others:
+            with pytest.raises(JournalError, match=r"was made of other inputs.*--restart"):
+                again(changed, Release("b", "b"))
+
+    def test_a_folder_that_does_not_say_what_it_was_made_of_is_refused(self, stopped: Path) -> None:
+        (stopped / "inputs.txt").unlink()
+        done = (stopped / "results.jsonl").read_bytes()
+        for _ in range(2):
+            with pytest.raises(JournalError, match=r"out.partial: was made of other inputs, .*--restart"):
+                run("out", batch("a", "b", "c"), model="m")
+        assert (stopped / "results.jsonl").read_bytes() == done
+        with Journal(Path("out"), {"model": "m"}, restart=True) as journal:
+            assert list(journal.lines()) == []
+
+    @pytest.mark.parametrize("cut", [0, 1, 32, 33, 40])
+    def test_a_result_whose_document_was_not_noted_whole_is_made_again(self, stopped: Path, cut: int) -> None:
+        noted = stopped / "inputs.txt"
+        noted.write_bytes(noted.read_bytes()[:cut])
+        with Journal(Path("out"), {"model": "m"}) as journal:
+            assert len(list(journal.lines())) == cut // 33
+        run("out", batch("a", "b", "c"), model="m")
+        assert [line["id"] for line in lines("out")] == ["a", "b", "c"]
 
     def test_other_settings_are_named(self, stopped: Path) -> None:
         with pytest.raises(JournalError, match=r'another model \("m", now "n"\).*--restart'):

@@ -173,6 +173,11 @@ def test_what_cannot_be_bundled_is_refused(bundle_dir: Path, tmp_path: Path) -> 
         bundle(tmp_path / "nowhere", tmp_path / "out", REPO_ID, CARD)
     with pytest.raises(BundleError, match="no finished run, for want of a training.json"):
         bundle(tiny_model_dir(tmp_path / "model"), tmp_path / "out", REPO_ID, CARD)
+    shutil.copytree(bundle_dir, tmp_path / "damaged")
+    for text in ("[1]", '{"config": {"seed": 1}, "data_sha256": "d"}'):
+        (tmp_path / "damaged" / "training.json").write_text(text)
+        with pytest.raises(BundleError, match="no finished run"):
+            bundle(tmp_path / "damaged", tmp_path / "out", REPO_ID, CARD)
     with pytest.raises(BundleError, match="exists already"):
         bundle(bundle_dir, tmp_path / "model", REPO_ID, CARD)
     with pytest.raises(HubCardError, match="between the lines <!-- results -->"):

@@ -102,6 +102,10 @@ class TestScript:
         self, model: Path, page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         bare = tiny_model_dir(tmp_path / "bare")
+        for text in ("", "[1]", '{"config": {}, "schema": "", "data_sha256": ""}'):
+            (bare / "training.json").write_text(text)
+            assert run(bare, page, "one") == 2
+        (bare / "training.json").unlink()
         assert run(bare, page, "one") == 2
         assert capsys.readouterr().err.splitlines()[-1].startswith(f"evaluate: {bare}: does not tell how its model was")
         page.write_text("no block")
@@ -126,9 +130,9 @@ class TestExamples:
         assert "CD19" in chosen[0]["annotated"]
 
     def test_a_cell_stays_one_cell(self) -> None:
-        found = {"group": "g", "count": 1, "document": "x", "annotated": "a|b\nc", "predicted": ""}
+        found = {"group": "g", "count": 1, "document": "x|\ny", "annotated": "a|b\nc", "predicted": ""}
         figures = {"model": _MODEL, "sets": {"one": _SET | {"examples": [found]}}}
-        assert blocks(figures)["failures"].splitlines()[-1] == "| g | 1 | x | a\\|b c | – |"
+        assert blocks(figures)["failures"].splitlines()[-1] == "| g | 1 | x\\| y | a\\|b c | – |"
 
 
 class TestShippedFigures:

@@ -128,7 +128,13 @@ class TestErrors:
         assert main(["extract", "a.txt", "-o", output]) == 2
         assert message in capsys.readouterr().err
 
-    @pytest.mark.parametrize("option", ["--threshold=1.5", "--threshold=x", "--batch-size=0", "--batch-size=x"])
+    @pytest.mark.parametrize(
+        "option",
+        [
+            *("--threshold=1.5", "--threshold=x", "--batch-size=0", "--batch-size=x"),
+            *("--max-chars=0", "--max-chars=1000000001", f"--max-chars={10**19}"),
+        ],
+    )
     def test_a_number_out_of_its_range_is_told_with_the_range(
         self, option: str, capsys: pytest.CaptureFixture[str]
     ) -> None:

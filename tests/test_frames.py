@@ -72,6 +72,9 @@ def test_ids_that_are_not_as_many_as_the_texts_are_refused(extract: TriplesPipel
         extract.to_frame(["x", "y"], ids=["a"])
     with pytest.raises(ValueError, match="the ids end after 1 texts"):
         extract.to_frame(iter(["x", "y"]), ids=iter(["a"]))
+    for ids in (["a", "b", "c"], pd.Index(["a", "b", "c"])):
+        with pytest.raises(ValueError, match="there are 3 ids for 2 texts; give one for each text"):
+            extract.to_frame(iter(["x", "y"]), ids=ids)
 
 
 def test_arguments_of_a_call_are_passed_on(extract: TriplesPipeline) -> None:

@@ -22,8 +22,6 @@ from pharmatriples.labelstudio import export_text, labeling_config, read_export,
 from pharmatriples.schema import Schema
 from server import ROOT, Server, ServerError, environment, label_studio, migrated, running, script  # noqa: F401
 
-pytestmark = pytest.mark.label_studio
-
 SCHEMA = Schema.from_yaml(ROOT / "configs" / "schema.yaml")
 ODD_TEXT = "\t \U0001d538\U0001f600 ABC-1\r\n  <b>&amp;</b>\u2028\u05e9\u05dc \x00 CD19 \n"
 ODD = Document(
@@ -60,6 +58,7 @@ def api(server: Server, path: str) -> Any:
         return json.load(response)
 
 
+@pytest.mark.label_studio
 def test_documents_go_up_and_come_back_as_they_were(
     label_studio: Server,  # noqa: F811
     tmp_path: Path,
@@ -81,6 +80,7 @@ def test_documents_go_up_and_come_back_as_they_were(
     assert by_id(pulled(label_studio, "round trip", tmp_path)) == by_id(documents)
 
 
+@pytest.mark.label_studio
 def test_texts_go_up_exactly_and_wait_for_annotation(
     label_studio: Server,  # noqa: F811
     tmp_path: Path,
@@ -95,6 +95,7 @@ def test_texts_go_up_exactly_and_wait_for_annotation(
     assert found == {**seeds, "b": ODD_TEXT}
 
 
+@pytest.mark.label_studio
 def test_an_export_goes_up_as_it_is_skipped_tasks_and_all(label_studio: Server, tmp_path: Path) -> None:  # noqa: F811
     tasks = read_tasks(ROOT / "data" / "releases.json")[:3]
     tasks[0]["annotations"][0]["ground_truth"] = False
@@ -104,12 +105,15 @@ def test_an_export_goes_up_as_it_is_skipped_tasks_and_all(label_studio: Server, 
     assert run(label_studio, "push", tmp_path / "export.json", "--project", "export") == 0
     assert run(label_studio, "pull", "--project", "export", "-o", tmp_path / "pulled.json") == 0
     back = read_tasks(tmp_path / "pulled.json")
-    for annotation in back[2]["annotations"]:  # of several annotators, who they are is added
-        assert annotation.pop("completed_by") == {"email": label_studio.email}
-        assert annotation.pop("updated_at")
+    for task in back:  # where a task has several annotations, whose they are is added
+        for annotation in task["annotations"]:
+            assert annotation.pop("completed_by") == {"email": label_studio.email}
+            assert ("updated_at" in annotation) == (task is back[2])
+            annotation.pop("updated_at", None)
     assert export_text(back) == (tmp_path / "export.json").read_text()
 
 
+@pytest.mark.label_studio
 def test_predictions_go_up_with_scores_and_are_no_annotation(
     label_studio: Server,  # noqa: F811
     tmp_path: Path,
@@ -143,6 +147,7 @@ def free_port() -> int:
         (["--project", "none such"], "no project 'none such'; there are: "),
     ],
 )
+@pytest.mark.label_studio
 def test_trouble_with_the_server_is_one_line(
     label_studio: Server,  # noqa: F811
     tmp_path: Path,
@@ -161,6 +166,7 @@ def test_trouble_with_the_server_is_one_line(
     assert not (tmp_path / "out.json").exists()
 
 
+@pytest.mark.label_studio
 def test_the_command_reads_url_and_token_from_the_environment(label_studio: Server, tmp_path: Path) -> None:  # noqa: F811
     command = [sys.executable, str(ROOT / "scripts" / "label_studio.py"), "pull", "-o", str(tmp_path / "out.json")]
     known = {"LABEL_STUDIO_URL": label_studio.url, "LABEL_STUDIO_API_KEY": "0" * 40}
@@ -169,6 +175,7 @@ def test_the_command_reads_url_and_token_from_the_environment(label_studio: Serv
     assert done.stderr == f"label_studio: {label_studio.url} refuses the token (401); look into --api-key\n"
 
 
+@pytest.mark.label_studio
 def test_a_project_with_another_configuration_is_not_pushed_to(
     label_studio: Server,  # noqa: F811
     tmp_path: Path,
@@ -228,6 +235,7 @@ def test_config_prints_the_configuration(capsys: pytest.CaptureFixture[str]) -> 
 # --- the server itself
 
 
+@pytest.mark.label_studio
 def test_the_server_command_prints_its_account_and_stops_cleanly(tmp_path: Path) -> None:
     data = migrated(tmp_path / "data")
     command = [sys.executable, str(ROOT / "scripts" / "label_studio_server.py"), "--port", "0", "--data-dir", str(data)]
@@ -251,12 +259,21 @@ def test_the_server_command_prints_its_account_and_stops_cleanly(tmp_path: Path)
         socket.create_connection((host, int(port)), timeout=5)
 
 
+@pytest.mark.label_studio
 def test_a_taken_port_is_refused(label_studio: Server, tmp_path: Path) -> None:  # noqa: F811
     port = int(label_studio.url.rsplit(":", 1)[1])
     with pytest.raises(ServerError, match=f"port {port} cannot be used"), running(tmp_path, environment(), port):
         pass
 
 
+@pytest.mark.parametrize("port", [-1, 65536, 99999])
+def test_a_number_that_is_no_port_is_refused(tmp_path: Path, port: int) -> None:
+    told = f"^port {port} cannot be used; it must be from 0 to 65535, --port 0 takes a free one$"
+    with pytest.raises(ServerError, match=told), running(tmp_path, tmp_path / "bin" / "python", port):
+        pass
+
+
+@pytest.mark.label_studio
 def test_damaged_credentials_are_named(tmp_path: Path) -> None:
     (tmp_path / "credentials.json").write_text("{}")
     with pytest.raises(ServerError, match="credentials.json is damaged"), running(tmp_path, environment()):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from exports import ACCEPTED, BARE, RELEASE, ROOT, SCHEMA, TEXT, arrow, at, count_of, items, same, span, task
 from hypothesis import HealthCheck, given, settings
+from pharmatriples.annotators import policy
 from pharmatriples.documents import Document, DocumentError, Mention, Relation
 from pharmatriples.import_report import ReadError
 from pharmatriples.labelstudio import (
@@ -599,6 +600,103 @@ def test_the_committed_form_leaves_the_first_of_doubles_first() -> None:
         (document,), _ = read_export(exported, SCHEMA)
         (again,), _ = read_export(json.loads(export_text(exported)), SCHEMA)
         assert again.mentions == document.mentions
+
+
+def committed(tasks: list[Any]) -> list[Any]:
+    found: list[Any] = json.loads(export_text(tasks))
+    return found
+
+
+def assert_committed_reads_the_same(tasks: list[Any], name: str = "all") -> None:
+    """Under a policy the committed form gives the same documents and report; relations and items in any order."""
+    documents, report = read_export(tasks, SCHEMA, policy(name, SCHEMA))
+    again, reported = read_export(committed(tasks), SCHEMA, policy(name, SCHEMA))
+    assert [d.id for d in again] == [d.id for d in documents], name
+    assert all(same(*both) for both in zip(again, documents, strict=True)), name
+    assert Counter(reported.items) == Counter(report.items), name
+
+
+NO_RESULT: list[Any] = [{"result": None}, {"result": "x"}, {"result": {}}, {}, "x", None]
+
+
+@pytest.mark.parametrize("annotation", NO_RESULT)
+def test_the_committed_form_of_an_annotation_that_is_refused_is_refused(annotation: Any) -> None:
+    for beside in ([], [{"result": items()}]):
+        tasks = [{"data": {"id": "acme", "text": TEXT}, "annotations": [annotation, *beside]}]
+        assert [item.kind for item in read_export(tasks, SCHEMA).report.of("refused")] == ["annotation"]
+        assert_committed_reads_the_same(tasks)
+        assert committed(tasks)[0]["annotations"][0] == annotation
+
+
+@pytest.mark.parametrize("annotations", [5, "x", {"result": []}])
+def test_the_committed_form_of_a_task_whose_annotations_are_no_list_is_refused(annotations: Any) -> None:
+    tasks = [{"data": {"id": "acme", "text": TEXT}, "annotations": annotations}]
+    assert len(read_export(tasks, SCHEMA).report.of("refused")) == 1
+    assert_committed_reads_the_same(tasks)
+
+
+def by(who: str, result: list[Any], day: int = 1, **more: Any) -> dict[str, Any]:
+    return {"result": result, "completed_by": {"email": who}, "updated_at": f"2025-01-{day:02}T10:00:00Z", **more}
+
+
+ALICE, BOB = "alice@x.org", "bob@x.org"
+ONE, OTHER = by(ALICE, items(), day=2), by(BOB, [], day=3, ground_truth=True)
+SKIPPED = by(BOB, [], was_cancelled=True)
+
+
+@pytest.mark.parametrize(
+    "annotated",
+    [
+        {"a": [ONE], "b": [ONE, OTHER]},
+        {"a": [OTHER], "b": [ONE, OTHER]},
+        {"a": [ONE], "b": [OTHER]},
+        {"a": [ONE], "b": [{"result": []}]},
+        {"a": [ONE], "b": [ONE, by(ALICE, [], day=1)]},
+        {"a": [ONE], "b": [SKIPPED, ONE, OTHER], "c": []},
+    ],
+)
+def test_a_policy_chooses_the_same_from_the_committed_form(annotated: dict[str, list[Any]]) -> None:
+    tasks = [{"data": {"id": id_, "text": TEXT}, "annotations": given} for id_, given in annotated.items()]
+    for name in ("all", "ground_truth", "latest", "agreement", f"by:{ALICE}", f"by:{BOB}"):
+        assert_committed_reads_the_same(tasks, name)
+    assert export_text(committed(tasks)) == export_text(tasks)
+
+
+def test_the_committed_form_names_nobody_where_one_annotator_did_each_task_once() -> None:
+    tasks = [
+        {"data": {"id": "a", "text": TEXT}, "annotations": [ONE, SKIPPED]},
+        {**task([], "b"), "annotations": [ONE]},
+    ]
+    people = [one for made in committed(tasks) for one in made["annotations"]]
+    assert [one.keys() & {"completed_by", "updated_at"} for one in people] == [set()] * 3
+
+
+DRUG_THERE, DATE_THERE = span("b", at("accepts"), "DRUG"), span("a", at("accepts "), "DATE")  # one place when cut
+STOP = span("e", at("accepts"), "EVENT", event_type="trial_stop", status="occurred")
+LICENSING = span("e", at("accepts"), "EVENT", event_type="licensing")
+ELSEWHERE = span("e", at("NMPA"), "EVENT", event_type="licensing")
+TORN = [*span("x", at("ACM-101", 2), "DRUG"), *span("x", at("accepts"), "DRUG")]
+
+
+@pytest.mark.parametrize(
+    ("result", "mention"),
+    [
+        ([*STOP, LICENSING[1]], ("EVENT", "trial_stop")),
+        ([STOP[0], STOP[2], LICENSING[1], STOP[1]], ("EVENT", "licensing")),
+        ([*STOP, ELSEWHERE[1]], ("EVENT", "trial_stop")),
+        ([*DATE_THERE, *DRUG_THERE], ("DATE", None)),
+        ([*DRUG_THERE, *DATE_THERE], ("DRUG", None)),
+        ([*TORN, *DATE_THERE, *DRUG_THERE], ("DATE", None)),
+    ],
+)
+def test_the_committed_form_leaves_the_first_that_counts_first(
+    result: list[Any], mention: tuple[str, str | None]
+) -> None:
+    tasks = [task(result)]
+    (document,) = read_export(tasks, SCHEMA).documents
+    assert [(m.type, m.attributes.get("event_type")) for m in document.mentions] == [mention]
+    assert read_export(committed(tasks), SCHEMA).documents == [document]
+    assert_committed_reads_the_same(tasks)
 
 
 def test_the_committed_form_does_not_depend_on_the_order_of_the_export() -> None:

@@ -84,7 +84,8 @@ def test_results_that_differ_are_told() -> None:
     assert compare([result], [_result({"id": "DRUG-1", "score": 0.5001})]) == pytest.approx(1e-4)
     one, other = ({**result, "records": [{"score": score}]} for score in (0.5, 0.5009))
     assert compare([one], [other]) == pytest.approx(9e-4)
-    for other in (_result({"id": "DRUG-1", "score": 0.501}), _result({"id": "DRUG-2", "score": 0.5}), _result()):
+    wrong = ({"id": "DRUG-1", "score": 0.501}, {"id": "DRUG-1", "score": float("nan")}, {"id": "DRUG-2", "score": 0.5})
+    for other in (*map(_result, wrong), _result()):
         with pytest.raises(ExportError, match="text 0"):
             compare([result], [other])
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from datetime import date
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,16 @@ def test_a_release_date_that_is_none_or_too_few_of_them_are_errors(extract: Trip
     for texts in (["x", "y"], iter(["x", "y"])):
         with pytest.raises(DateError, match="ends after 1 texts; give one for each"):
             list(extract(texts, release_date=["2025-03-03"]))
+
+
+def test_more_release_dates_than_texts_are_an_error_unless_they_may_be_endless(extract: TriplesPipeline) -> None:
+    days = ["2025-03-03", None]
+    for texts in (["x"], ("x",), iter(["x"])):
+        with pytest.raises(DateError, match="release_date has 2 dates for 1 texts; give one for each"):
+            list(extract(texts, release_date=days))
+    with pytest.raises(DateError, match="release_date has 2 dates for 0 texts"):
+        extract([], release_date=days)
+    assert len(extract(["x"], release_date=repeat(None))) == 1
 
 
 def test_results_do_not_depend_on_the_batch_or_the_order(extract: TriplesPipeline) -> None:

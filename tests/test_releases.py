@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow
 import pytest
-from pharmatriples.releases import Columns, Meter, Refusal, Release, Source, read, sources
+from pharmatriples.releases import MOST_CHARS, Columns, Meter, Refusal, Release, Source, read, sources
 from pyarrow import parquet
 
 
@@ -193,6 +193,29 @@ class TestBadDocuments:
         assert "a.parquet, row 2: not UTF-8" in found[1][1]
         assert "a.parquet, row 3: no text" in found[2][1]
 
+    @pytest.mark.parametrize(
+        ("type_", "value", "shown"),
+        [
+            (pyarrow.date32(), 10**8, "date32[day]"),
+            (pyarrow.date64(), 10**17 // 86_400_000 * 86_400_000, "date32[day]"),
+            (pyarrow.timestamp("s"), 2**40, "timestamp[ms]"),
+            (pyarrow.timestamp("ms", "UTC"), -(2**60), "timestamp[ms, tz=UTC]"),
+            (pyarrow.timestamp("us", "Mars/Olympus"), 1, "timestamp[us, tz=Mars/Olympus]"),
+        ],
+    )
+    def test_a_parquet_day_that_cannot_be_is_the_error_of_its_row(
+        self, type_: pyarrow.DataType, value: int, shown: str
+    ) -> None:
+        width = pyarrow.int32() if type_ == pyarrow.date32() else pyarrow.int64()
+        days = pyarrow.array([None, value, None], width).view(type_)
+        table("a.parquet", release_date=days, text=["1", "2", "3"], id=["x", "y", "z"])
+        what = f"a.parquet, row 2: what 'release_date' holds ({shown}) is out of range, or its time zone is not known "
+        expected = [Release("x", "1"), Refusal("y", f"{what}here; write it as text"), Release("z", "3")]
+        assert items("a.parquet") == expected
+        found = items(table("b.parquet", id=days, text=["1", "2", "3"]))
+        assert [item.id for item in found] == ["b:1", "b:2", "b:3"]
+        assert f"b.parquet, row 2: what 'id' holds ({shown}) is out of range" in found[1][1]
+
 
 class TestBadFiles:
     @pytest.mark.parametrize("path", ["a.txt", "a.txt.gz", "a.jsonl", "a.csv.gz", "a.parquet"])
@@ -271,6 +294,21 @@ class TestSize:
         count, most = self.peak(path, max_chars=1000)
         assert count == 1
         assert most < 1_000_000
+
+    @pytest.mark.parametrize("path", ["a.txt", "a.txt.gz", "a.jsonl", "a.jsonl.gz", "a.csv", "a.csv.gz"])
+    def test_a_small_document_where_large_ones_are_allowed(self, path: str) -> None:
+        written(path, 'text\n"x"\n' if "csv" in path else '{"text": "x"}\n')
+        count, most = self.peak(path, max_chars=MOST_CHARS)
+        assert count == 1
+        assert most < 3_000_000
+
+    @pytest.mark.parametrize("path", ["a.txt", "a.txt.gz"])
+    @pytest.mark.parametrize("size", [2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20])
+    def test_a_text_is_whole_however_it_is_divided_for_reading(self, path: str, size: int) -> None:
+        text = "".join(map(str, range(size)))[:size]
+        assert items(written(path, text)) == [Release("a", text)]
+        assert items(path, max_chars=size) == [Release("a", text)]
+        assert f"longer than {size - 1} characters" in refusal(path, max_chars=size - 1).error
 
     def test_the_bytes_read_are_those_of_the_files(self) -> None:
         written("a.jsonl", '{"text": "x"}\n' * 20_000)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pharmatriples.schema import Schema, SchemaError
+from pharmatriples.schema import NAME, RESERVED_ATTRIBUTES, Schema, SchemaError
+from torch import nn
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "schema.yaml"
 
@@ -101,6 +102,11 @@ def test_names_that_yaml_takes_for_truth_values_stay_names(tmp_path: Path) -> No
         ("  DRUG:", "  DRUG: 7", 5, "the description of 'DRUG' must be a text"),
         ("    kind:", "    start:", 9, "attribute 'start' is a reserved name"),
         ("    kind:", "    text:", 9, "attribute 'text' is a reserved name"),
+        ("    kind:", "    update:", 9, "attribute 'update' is a reserved name"),
+        ("  DRUG:", "  records:", 5, "'records' is a reserved name"),
+        ("acts_on: [DRUG, GENE]", "GENE: [DRUG, GENE]", 13, "relation type 'GENE' is a reserved name"),
+        ("version: 1", 'version: !!int ""', 2, "cannot be read as a value; put it in quotes"),
+        ("version: 1", "version: !!timestamp x", 2, "cannot be read as a value; put it in quotes"),
         ("      stop:", "      ' stop':", 11, "without blanks around it"),
         ("      stop:\n", "", 9, "at least two values"),
         ("  EVENT:\n    kind", "  EVENTS:\n    kind", 8, "unknown entity type 'EVENTS'"),
@@ -124,6 +130,10 @@ def test_a_bad_schema_is_refused_with_its_line(tmp_path: Path, old: str, new: st
     assert str(error.value).startswith(f"{tmp_path / 'schema.yaml'}:{line}: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_no_attribute_has_a_name_that_a_module_of_torch_has_itself() -> None:
+    assert {name for name in dir(nn.ModuleDict()) if NAME.match(name)} <= RESERVED_ATTRIBUTES
 
 
 def test_two_attributes_of_one_name_are_refused(tmp_path: Path) -> None:

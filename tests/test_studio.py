@@ -13,10 +13,11 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,10 +29,9 @@ from pharmatriples.annotators import policy
 from pharmatriples.documents import Document, write_jsonl
 from pharmatriples.labelstudio import document_id, read_export, task_from_document
 from pharmatriples.studio import Studio, StudioError, connect, tasks_of
-from server import Server, label_studio  # noqa: F401
+from server import Server, label_studio, script  # noqa: F401
 from strategies import documents_of
 
-pytestmark = pytest.mark.label_studio
 MANY = 2000
 
 
@@ -45,6 +45,26 @@ def connected(server: Server, url: str = "", timeout: float = 300) -> Iterator[t
 
 def tasks(*ids: str) -> list[dict[str, Any]]:
     return [task_from_document(replace(RELEASE, id=id_), SCHEMA) for id_ in ids]
+
+
+def standing_in(there: list[dict[str, Any]]) -> tuple[Studio, Any, list[str]]:
+    """A connection to a project that holds these tasks and takes what is sent, the project, and what was said."""
+    said: list[str] = []
+    project = SimpleNamespace(id=1, title="releases")
+
+    def take(_: int, request: list[dict[str, Any]], return_task_ids: bool) -> Any:
+        ids = [len(there) + number for number in range(1, len(request) + 1)]
+        there.extend({"id": id_, **task} for id_, task in zip(ids, request, strict=True))
+        return SimpleNamespace(task_count=len(ids), task_ids=ids)
+
+    def predict(_: int, request: list[dict[str, Any]]) -> None:
+        for one in request:
+            next(task for task in there if task["id"] == one["task"])["predictions"] = [one]
+
+    exports = SimpleNamespace(download_sync=lambda *_, **__: [json.dumps(there).encode()])
+    projects = SimpleNamespace(list=lambda: [project], exports=exports, import_tasks=take, import_predictions=predict)
+    client = SimpleNamespace(projects=projects, predictions=SimpleNamespace(list=lambda project: []))
+    return Studio(client, "http://127.0.0.1:1", 1.0, said.append), project, said
 
 
 def random_documents(count: int) -> list[Document]:
@@ -66,6 +86,7 @@ def random_documents(count: int) -> list[Document]:
     return found
 
 
+@pytest.mark.label_studio
 def test_random_documents_go_up_and_come_back_as_they_were(label_studio: Server) -> None:  # noqa: F811
     documents = random_documents(MANY)
     assert len(documents) > MANY / 2
@@ -79,6 +100,7 @@ def test_random_documents_go_up_and_come_back_as_they_were(label_studio: Server)
     assert said == []
 
 
+@pytest.mark.label_studio
 def test_a_push_that_was_killed_goes_on_without_doubles(label_studio: Server, tmp_path: Path) -> None:  # noqa: F811
     documents = [replace(RELEASE, id=f"r{n}") for n in range(1200)]
     write_jsonl(documents, tmp_path / "documents.jsonl")
@@ -145,6 +167,7 @@ def forgetful(server: Server, forgets: int) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.label_studio
 def test_an_answer_that_is_lost_makes_no_double(label_studio: Server, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setattr(studio, "WAITS", (0.01, 0.01))
     with forgetful(label_studio, 1) as url, connected(label_studio, url) as (connection, said):
@@ -156,6 +179,7 @@ def test_an_answer_that_is_lost_makes_no_double(label_studio: Server, monkeypatc
     assert "next attempt in 0.01 s" in said[0]
 
 
+@pytest.mark.label_studio
 def test_a_push_that_arrived_beside_ours_leaves_one_task_each(label_studio: Server) -> None:  # noqa: F811
     with connected(label_studio) as (connection, _):
         project = connection.project("beside", SCHEMA, create=True)
@@ -166,6 +190,7 @@ def test_a_push_that_arrived_beside_ours_leaves_one_task_each(label_studio: Serv
     assert sorted(map(document_id, found)) == ["a", "b"]
 
 
+@pytest.mark.label_studio
 def test_predictions_go_to_open_tasks_once_a_version(label_studio: Server) -> None:  # noqa: F811
     bare = task_from_document(replace(RELEASE, id="open", mentions=(), relations=()), SCHEMA, as_=None)
     prediction = task_from_document(RELEASE, SCHEMA, "predictions", "m-1")["predictions"][0]
@@ -179,6 +204,7 @@ def test_predictions_go_to_open_tasks_once_a_version(label_studio: Server) -> No
     assert counts == [1, 0, 1]
 
 
+@pytest.mark.label_studio
 def test_a_server_that_is_too_slow_is_told(label_studio: Server, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setattr(studio, "WAITS", (0.01,))
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -191,6 +217,7 @@ def test_a_server_that_is_too_slow_is_told(label_studio: Server, monkeypatch: py
     assert said == [f"no answer from {url} within 0.2 s; next attempt in 0.01 s"]
 
 
+@pytest.mark.label_studio
 def test_half_of_a_surrogate_pair_is_told_before_anything_is_sent(label_studio: Server) -> None:  # noqa: F811
     with connected(label_studio) as (connection, _):
         project = connection.project("surrogates", SCHEMA, create=True)
@@ -199,6 +226,7 @@ def test_half_of_a_surrogate_pair_is_told_before_anything_is_sent(label_studio: 
         assert connection.tasks(project) == []
 
 
+@pytest.mark.label_studio
 def test_annotators_are_named_by_their_email(label_studio: Server) -> None:  # noqa: F811
     with connected(label_studio) as (connection, _):
         project = connection.project("people", SCHEMA, create=True)
@@ -208,6 +236,7 @@ def test_annotators_are_named_by_their_email(label_studio: Server) -> None:  # n
     assert who["email"] == label_studio.email
 
 
+@pytest.mark.label_studio
 def test_two_accounts_stay_apart_and_a_policy_takes_one(label_studio: Server) -> None:  # noqa: F811
     with connected(label_studio) as (connection, _):
         second = connection.client.users.create(email="second@example.org", username="second")
@@ -235,3 +264,67 @@ def test_inputs_of_every_kind_are_tasks(tmp_path: Path) -> None:
     assert "annotations" not in found["seed-000"]
     assert len(found["d"]["annotations"]) == 1
     assert tasks_of([tmp_path / "d.jsonl.gz"], SCHEMA, predictions=True)["d"]["predictions"][0]["model_version"] == "d"
+
+
+def test_tasks_without_an_id_are_named_by_their_file_and_all_arrive(tmp_path: Path) -> None:
+    texts = {"x": ["one", "two"], "y": ["three"]}
+    for name, own in texts.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps([{"data": {"text": text}} for text in own]))
+    there: list[dict[str, Any]] = []
+    connection, project, _ = standing_in(there)
+    for name, own in texts.items():
+        sent = list(tasks_of([tmp_path / f"{name}.json"], SCHEMA).values())
+        assert [connection.push(project, sent) for _ in range(2)] == [len(own), 0]
+    found = {task["data"]["id"]: task["data"]["text"] for task in there}
+    assert found == {"x-at-1": "one", "x-at-2": "two", "y-at-1": "three"}
+
+
+def test_an_id_that_a_task_has_stays(tmp_path: Path) -> None:
+    given = [{"id": 7, "data": {"text": "a"}}, {"data": {"id": "task-at-0", "text": "b"}}]
+    (tmp_path / "x.json").write_text(json.dumps(given))
+    assert list(tasks_of([tmp_path / "x.json"], SCHEMA)) == ["task-7", "task-at-0"]
+
+
+def test_another_text_of_an_id_that_is_there_is_told_before_anything_is_sent() -> None:
+    there = [{"id": 1, "data": {"text": "Made in the browser."}, "annotations": []}]
+    connection, project, _ = standing_in(there)
+    export = [{"data": {"id": f"task-{number}", "text": f"Release {number}."}} for number in (1, 2)]
+    with pytest.raises(StudioError, match="^release 'task-1' is in project 'releases' with another text; give it an"):
+        connection.push(project, export)
+    assert len(there) == 1
+    there[0]["data"]["text"] = "Release 1."
+    assert connection.push(project, export) == 1
+
+
+NO_TEXT = [
+    {"id": 1, "data": {"body": "x"}},
+    {"id": 2, "data": {"text": 7}},
+    {"id": 3, "data": {"text": "Acme"}},
+    {"id": 4, "data": {"text": 8}, "annotations": [{"result": []}]},
+]
+TOLD = [
+    f"project 'releases': task 'task-{id_}' is passed over: 'text' in its 'data' must be a text, found {found}"
+    for id_, found in ((1, None), (2, 7))
+]
+
+
+def test_a_task_without_a_text_is_told_and_gets_no_prediction() -> None:
+    there = [dict(task) for task in NO_TEXT]
+    connection, project, said = standing_in(there)
+    assert connection.push_predictions(project, lambda texts: [{"result": [text]} for text in texts], "m") == 1
+    assert [task["id"] for task in there if "predictions" in task] == [3]
+    assert said == TOLD
+
+
+def test_a_task_without_a_text_is_told_and_not_ranked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connection, _, said = standing_in([dict(task) for task in NO_TEXT])
+    asked: list[Document] = []
+    pipeline = SimpleNamespace(model=SimpleNamespace(schema=SCHEMA), windower=None)
+    monkeypatch.setattr(script, "_pipeline", lambda model: pipeline)
+    monkeypatch.setattr(script, "_server", lambda options: nullcontext(connection))
+    monkeypatch.setattr("pharmatriples.ranking.rank", lambda model, windower, documents: asked.extend(documents) or [])
+    assert script.main(["rank", "--model", "m", "--project", "releases"]) == 0, capsys.readouterr().err
+    assert asked == [Document("task-3", "Acme")]
+    assert said == TOLD

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 from typing import Any
 
+import pandas
 import pyarrow
 import pytest
 from pharmatriples.frames import DTYPES
@@ -87,6 +89,20 @@ class TestCsv:
         assert rows[0]["indication"] == "α;β"
         assert rows[0]["trigger"] == "=1+1"
         assert rows[1]["drug"] == ""
+
+    def test_a_bare_carriage_return_ends_no_row(self, tmp_path: Path) -> None:
+        """Also before Python 3.13, for csv and pandas."""
+        values = ["a\rb", "\r", "\r\n", "\n", "x\r", '"\r"', "a,\rb", "plain"]
+        with open(tmp_path / "a.csv", "w", encoding="utf-8", newline="") as out:
+            write_csv([result(record(drug=value, targets=[], indications=[]), id_=value) for value in values], out)
+        with open(tmp_path / "a.csv", encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [(row["id"], row["drug"], row["error"]) for row in rows] == [(value, value, "") for value in values]
+        frame = pandas.read_csv(tmp_path / "a.csv", dtype=str, keep_default_na=False)
+        assert frame.to_dict("records") == rows
+        last = (tmp_path / "a.csv").read_bytes().splitlines(keepends=True)[-1]
+        assert last.startswith(b"plain,plain,")
+        assert not last.endswith(b"\r\n")
 
     def test_no_results_are_a_header(self) -> None:
         out = io.StringIO()

@@ -8,7 +8,7 @@ for attributes, where every marked mention has a value, Cohen's kappa stands bes
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any, NamedTuple
@@ -23,21 +23,6 @@ from .schema import Schema
 
 class AgreementError(ValueError):
     """Annotations that cannot be compared; the message names the task."""
-
-
-def by_annotator(documents: Iterable[Document]) -> dict[str, list[Document]]:
-    """Annotator -> their documents, each named as its task, of what `read_export` gives of tasks with several.
-
-    Their ids are `TASK@ANNOTATOR`; a document without an annotator is left out, because nobody else has read it.
-    """
-    found: dict[str, list[Document]] = {}
-    for document in documents:
-        # An address holds an @, too: the group, where it is the task, says which one divides.
-        known = document.group and document.id.startswith(f"{document.group}@")
-        task = document.group if known else document.id.partition("@")[0]
-        if task and task != document.id:
-            found.setdefault(document.id[len(task) + 1 :], []).append(replace(document, id=task))
-    return dict(sorted(found.items()))
 
 
 # --- the majority

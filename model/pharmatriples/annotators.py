@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .agreement import by_annotator, majority
+from .agreement import majority
 from .documents import Document
 from .import_report import LabelStudioError
 from .labelstudio import read_export
@@ -47,26 +47,54 @@ def _latest(given: Sequence[Annotated]) -> Sequence[Annotated]:
 
 
 def _agreement(given: Sequence[Annotated], schema: Schema) -> Sequence[Annotated]:
-    voices: dict[str, list[Annotated]] = {}
-    for number, one in enumerate(given):
-        voices.setdefault(one.annotator or f"annotation {number}", []).append(one)
-    votes = [one for own in voices.values() for one in _latest(own)]
+    votes = list(_voices(given).values())
     return votes if len(votes) == 1 else [Annotated(majority([one.document for one in votes], schema))]
+
+
+def _voices(given: Sequence[Annotated]) -> dict[str, Annotated]:
+    """Annotator -> their latest annotation of a task.
+
+    Of several annotations each one without an annotator is another person's, called `annotation 1` and so on.
+    """
+    voices: dict[str, list[Annotated]] = {}
+    for number, one in enumerate(given, 1):
+        voices.setdefault(one.annotator or (f"annotation {number}" if len(given) > 1 else ""), []).append(one)
+    return {who: _latest(own)[0] for who, own in voices.items()}
 
 
 def annotations_by(paths: Iterable[Path], schema: Schema) -> dict[str, list[Document]]:
     """Annotator -> documents, of exports whose tasks have several annotators, or of one export for each of them.
 
-    In an export without annotators all is one annotator's, named as the file.
+    The documents have the ids of their tasks. Annotators are called as the file says:
+
+    - An export that names one annotator or none is one annotator's, called as the file, unless an export of several
+      names that annotator's email, too. A number is a person on one server alone, and joins no such file to another.
+    - In an export of several each is called by email, else by number. An annotation there that does not say whose it
+      is, is counted under the name of the file; where its task has several, as `annotation 1` and so on.
+    - Of several annotations of one task by one annotator the latest counts, as in the policy `agreement`.
 
     Raises:
         ReadError: an export cannot be read, or something in it is refused.
     """
+    exports = [(path.stem, _voices_of(path, schema)) for path in paths]
+    people = [{who for who, _ in voices if who} for _, voices in exports]
+    emails = {who for names in people if len(names) > 1 for who in names if "@" in who}
     found: dict[str, list[Document]] = {}
-    for path in paths:
-        documents, report = read_export(path, schema)
-        report.check()
-        named = by_annotator(documents) or {path.stem: documents}
-        for who, own in named.items():
-            found.setdefault(who, []).extend(own)
+    for (stem, voices), names in zip(exports, people, strict=True):
+        named = names if len(names) > 1 else names & emails
+        for who, document in voices:
+            found.setdefault(who if who in named else stem, []).append(document)
     return found
+
+
+def _voices_of(path: Path, schema: Schema) -> list[tuple[str, Document]]:
+    """Annotator, empty where it is not said, and document, with the id of its task, of all that counts in an export."""
+    voices: list[tuple[str, Document]] = []
+
+    def listen(given: Sequence[Annotated]) -> Sequence[Annotated]:
+        # The ids of the documents do not tell it: those of releases may hold an @, too.
+        voices.extend((who, one.document) for who, one in _voices(given).items())
+        return given
+
+    read_export(path, schema, listen).report.check()
+    return voices

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import json
 import logging
@@ -265,15 +264,21 @@ def training_documents(
     old = read_documents(config.data, schema)
     documents, report = read_export(tasks, schema)
     report.check()
-    # Several annotators of one release share its id as their group.
-    known = {document.id: document.split for document in old} | {document.text: document.split for document in old}
+    by_id = {document.id: document.split for document in old}
+    by_text = {document.text: document.split for document in old if document.text}
     new = []
     for document in documents:
-        kept = (known.get(key) for key in (document.id, document.group, document.text))
+        kept = (*map(by_id.get, _ids(document)), by_text.get(document.text))
         new.append(replace(document, split=next(filter(None, kept), document.split)))
-    ids, texts = {key for d in documents for key in (d.id, d.group)}, {d.text for d in documents}
+    ids, texts = {id_ for d in documents for id_ in _ids(d)}, {d.text for d in documents if d.text}
     whole = [*(d for d in old if d.id not in ids and d.text not in texts), *new]
     return assign_splits([replace(d, split=d.split or splits.get(d.id)) for d in whole])
+
+
+def _ids(document: Document) -> list[str]:
+    """Its id, and where it is by one of several annotators of a release, which `ID@ANNOTATOR` tells, the release's."""
+    of_release = document.group and document.id.startswith(f"{document.group}@")
+    return [document.id, document.group] if of_release else [document.id]
 
 
 def score(extract: Any, documents: Sequence[Document]) -> float:
@@ -361,7 +366,7 @@ def _authorized(header: str, token: str) -> bool:
     if kind.lower() == "basic":
         try:
             value = base64.b64decode(value).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not ASCII, no base64, or not UTF-8 within
             return False
     elif kind.lower() != "token":
         return False
@@ -379,7 +384,7 @@ def serve(backend: Backend, port: int = 9090, token: str = "") -> None:
         port: 0 takes a free one.
 
     Raises:
-        BackendError: the port is taken.
+        BackendError: the port is taken, or is none.
     """
     logging.basicConfig(format="%(message)s")
     log.setLevel(logging.INFO)
@@ -387,5 +392,7 @@ def serve(backend: Backend, port: int = 9090, token: str = "") -> None:
         listening = socket.create_server((HOST, port))
     except OSError as error:
         raise BackendError(f"port {port} cannot be used ({error.strerror}); 0 takes a free one") from None
+    except OverflowError:
+        raise BackendError(f"port {port} cannot be used; it must be from 0 to 65535, 0 takes a free one") from None
     log.info("%s answers at http://%s:%d; Ctrl-C stops it", backend.served.version, *listening.getsockname())
     uvicorn.Server(uvicorn.Config(application(backend, token), log_level="warning")).run([listening])

@@ -1,11 +1,13 @@
 """The journal of a bulk run: what is done stands beside the output, and a run that was stopped goes on behind it.
 
 `OUT.partial/` holds `run.json`, what the results depend on, and `results.jsonl`, a line for each document in the order
-of the input. At the end it becomes OUT in one step. However a run ends, the next counts the whole lines and goes on.
+of the input. At the end it becomes OUT in one step. `inputs.txt` has a digest of each document, against which the next
+run compares its own. However a run ends, the next counts the whole lines and goes on.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -24,6 +26,7 @@ from .batches import Batch
 from .outputs import opened
 from .releases import PARTIAL, Refusal, Release
 
+_DIGEST = 32  # hexadecimal digits
 _AGAIN = "start it again with --restart to throw away what is done"
 
 
@@ -50,24 +53,31 @@ class Journal:
         self.output = output.resolve()
         self.folder = self.output.with_name(self.output.name + PARTIAL)
         self._results = self.folder / "results.jsonl"
+        self._inputs = self.folder / "inputs.txt"
         self._run = self.folder / "run.json"
         self._settings = dict(settings)
         self._restart = restart
-        self._lock = -1
-        self._file = -1
+        self._lock = self._file = self._digests = -1
 
     def __enter__(self) -> Journal:
         self._lock = self._locked()
         try:
             if self._restart or not self._run.exists():
                 self._results.unlink(missing_ok=True)
+                self._inputs.write_bytes(b"")
                 new = self.folder / "run.json.new"
                 new.write_text(json.dumps(self._settings, indent=1) + "\n", encoding="utf-8")
                 os.replace(new, self._run)
             self._check_settings()
-            self._file = os.open(self._results, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-            os.ftruncate(self._file, _whole(self._results))
-            os.lseek(self._file, 0, os.SEEK_END)
+            if not self._inputs.exists():
+                raise JournalError(
+                    f"{self.folder}: was made of other inputs, or by a version that did not note them; {_AGAIN}"
+                )
+            self._file, self._digests = map(_to_append, (self._results, self._inputs))
+            # Of a line that was cut off the other file may have the whole.
+            count, size = _whole(self._results, self._inputs.stat().st_size // (_DIGEST + 1))
+            os.ftruncate(self._file, size)
+            os.ftruncate(self._digests, count * (_DIGEST + 1))
         except BaseException:
             self._close()
             raise
@@ -101,15 +111,16 @@ class Journal:
             JournalError: what is done is not that of these documents.
             OSError: there is no room; what is done stays.
         """
-        done = self.lines()
+        done = self._done()
         for batch in batches:
-            lines: list[Mapping[str, Any]] = list(islice(done, len(batch.items)))
-            for item, line in zip(batch.items, lines, strict=False):
-                self._check_same(item, line)
+            lines: list[Mapping[str, Any]] = []
+            for item, (line, digest) in zip(batch.items, done, strict=False):
+                self._check_same(item, line, digest)
+                lines.append(line)
             if len(lines) < len(batch.items):
                 # A batch that was cut off is answered as a whole, as it was the first time.
                 fresh = answers(batch)[len(lines) :]
-                self._append(fresh)
+                self._append(batch.items[len(lines) :], fresh)
                 lines += fresh
             yield lines
         if next(done, None) is not None:
@@ -122,8 +133,9 @@ class Journal:
             write: writes the lines in their format; None where they stay as they are.
         """
         os.fsync(self._file)  # a disk can turn out to be full as late as here
-        os.close(self._file)
-        self._file = -1
+        for file in (self._file, self._digests):
+            os.close(file)
+        self._file = self._digests = -1
         whole = self._results
         if write:
             whole = self.folder / "converted"
@@ -138,10 +150,19 @@ class Journal:
         """Remove the folder and what is done."""
         shutil.rmtree(self.folder)
 
-    def _append(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        rest = b"".join(map(json_line, lines))
-        while rest:
-            rest = rest[os.write(self._file, rest) :]
+    def _done(self) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """Each line, and the digest of its document."""
+        with open(self._inputs, "rb") as digests:
+            for line in self.lines():
+                yield line, digests.read(_DIGEST + 1)
+
+    def _append(self, items: Iterable[Release | Refusal], lines: Iterable[Mapping[str, Any]]) -> None:
+        for file, rest in (
+            (self._digests, b"".join(map(_digest, items))),
+            (self._file, b"".join(map(json_line, lines))),
+        ):
+            while rest:
+                rest = rest[os.write(file, rest) :]
 
     def _locked(self) -> int:
         """The file that is locked while the run lasts; -1 where files cannot be locked."""
@@ -168,10 +189,10 @@ class Journal:
             os.close(lock)
 
     def _close(self) -> None:
-        for file in (self._file, self._lock):
+        for file in (self._file, self._digests, self._lock):
             if file >= 0:
                 os.close(file)
-        self._file = self._lock = -1
+        self._file = self._digests = self._lock = -1
 
     def _check_settings(self) -> None:
         try:
@@ -189,14 +210,11 @@ class Journal:
                     f"{_AGAIN}"
                 )
 
-    def _check_same(self, item: Release | Refusal, line: Mapping[str, Any]) -> None:
-        same = item.id == line.get("id")
-        if same and "error" not in line:
-            same = isinstance(item, Release) and item.text == line.get("text")
-        if not same:
+    def _check_same(self, item: Release | Refusal, line: Mapping[str, Any], digest: bytes) -> None:
+        if item.id != line.get("id") or _digest(item) != digest:
             raise JournalError(
                 f"{self.folder}: was made of other inputs: where it has {line.get('id')!r:.60}, they have "
-                f"{item.id!r:.60}, or its text changed; {_AGAIN}"
+                f"{item.id!r:.60}, or its text, its release date or why it is refused changed; {_AGAIN}"
             )
 
 
@@ -205,14 +223,21 @@ def json_line(line: Mapping[str, Any]) -> bytes:
     return json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _whole(path: Path) -> int:
-    """Bytes up to the end of the last whole line."""
-    end = path.stat().st_size
+def _digest(item: Release | Refusal) -> bytes:
+    """A line for all that a document is: its id, text and release date, or its id and why it is refused."""
+    return hashlib.sha256(json.dumps(item, default=str).encode()).hexdigest()[:_DIGEST].encode() + b"\n"
+
+
+def _to_append(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+
+
+def _whole(path: Path, most: int) -> tuple[int, int]:
+    """The whole lines at the beginning of a file, up to `most`: how many, and their bytes."""
+    count = size = 0
     with open(path, "rb") as file:
-        while end > 0:
-            start = max(0, end - (1 << 16))
-            file.seek(start)
-            if (at := file.read(end - start).rfind(b"\n")) >= 0:
-                return start + at + 1
-            end = start
-    return 0
+        for line in islice(file, most):
+            if line.endswith(b"\n"):
+                count += 1
+                size += len(line)
+    return count, size

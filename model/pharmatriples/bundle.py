@@ -91,6 +91,8 @@ def _training(run: Path) -> dict[str, Any]:
     try:
         found = json.loads((run / RECORD).read_text(encoding="utf-8"))
         config = {key: _portable(value) for key, value in found["config"].items()}
+        if not {"encoder", "data", "seed"} <= config.keys():  # the card names them
+            raise KeyError("config")
         return {**found, "config": config, "data_sha256": found["data_sha256"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise BundleError(f"{run}: no finished run, for want of a {RECORD}; train one with scripts/train.py") from None

@@ -63,19 +63,22 @@ def model_figures(folder: str | Path, model: Any) -> dict[str, Any]:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         config, history = record["config"], record.get("history", [])
-    except (OSError, ValueError, KeyError) as error:
+        trained = {
+            "encoder": config["encoder"],
+            "encoder_layers": config.get("encoder_layers", 0),
+            "seed": config["seed"],
+            "run_sha256": run_digest(record),
+            "data_sha256": record["data_sha256"],
+            "precision": record["precision"],
+            "training_seconds": max((entry.get("seconds", 0.0) for entry in history), default=None),
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CardError(f"{folder}: does not tell how its model was trained ({error}); train it anew") from None
     return {
         "weights_sha256": weights_sha256(folder),
         "bytes": (folder / WEIGHTS).stat().st_size,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "encoder": config["encoder"],
-        "encoder_layers": config.get("encoder_layers", 0),
-        "seed": config["seed"],
-        "run_sha256": run_digest(record),
-        "data_sha256": record["data_sha256"],
-        "precision": record["precision"],
-        "training_seconds": max((entry.get("seconds", 0.0) for entry in history), default=None),
+        **trained,
         "threads": torch.get_num_threads(),
         "machine": machine(),
         "torch": torch.__version__.partition("+")[0],
@@ -203,9 +206,17 @@ def _types(sets: Mapping[str, Any]) -> str:
             for label in dict.fromkeys(label for found in by_set.values() for label in found if label != "micro"):
                 cells = (found.get(label) for found in by_set.values())
                 title = f"{part.rpartition('/')[2].replace('_', ' ')}: {label.replace('_', ' ')}"
-                yield [title, *(f"{percent(f['f1'])} ({f['tp'] + f['fn']})" if f else "" for f in cells)]
+                yield [title, *(_f1(f) for f in cells)]
 
     return table(["F1 (number annotated)", *sets], rows())
+
+
+def _f1(found: Mapping[str, Any] | None) -> str:
+    """The F1, and how often the annotation has it; none where neither side has it."""
+    if not found:
+        return ""
+    annotated = found["tp"] + found["fn"]
+    return f"{percent(found['f1'])} ({annotated})" if annotated + found["fp"] else "–"
 
 
 def _part(scores: Mapping[str, Any], path: str) -> Mapping[str, Any]:
@@ -240,7 +251,12 @@ def _cost(model: Mapping[str, Any], sets: Mapping[str, Any]) -> str:
 
 def _failures(sets: Mapping[str, Any]) -> str:
     rows = (
-        [str(e["group"]), str(e["count"]), str(e["document"]), *(_cell(e[side]) for side in ("annotated", "predicted"))]
+        [
+            str(e["group"]),
+            str(e["count"]),
+            _cell(str(e["document"])),
+            *(_cell(e[side]) for side in ("annotated", "predicted")),
+        ]
         for found in sets.values()
         for e in found.get("examples", ())
     )

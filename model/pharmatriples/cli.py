@@ -22,7 +22,7 @@ from typing import Any, TextIO
 from .batches import Batch, ExtractionError, Reading, answers
 from .bulk import Journal, JournalError
 from .outputs import FORMATS, SUFFIXES, OutputError, format_of, is_special, write_results, writing
-from .releases import MAX_CHARS, STANDARD_INPUT, Columns, Meter, Refusal, Source, sources
+from .releases import MAX_CHARS, MOST_CHARS, STANDARD_INPUT, Columns, Meter, Refusal, Source, sources
 
 MODEL_VARIABLE = "PHARMATRIPLES_MODEL"
 MODEL_FOLDERS = ("runs/default", "runs/demo")
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         help_ = f"column, or key of JSON lines, with the {kind.replace('_', ' ')} ({default})"
         extract.add_argument(f"--{name}-column", default=default, metavar="NAME", help=help_)
     extract.add_argument(
-        "--max-chars", type=_positive, default=MAX_CHARS, metavar="N", help=f"refuse longer texts ({MAX_CHARS})"
+        "--max-chars", type=_characters, default=MAX_CHARS, metavar="N", help=f"refuse longer texts ({MAX_CHARS})"
     )
     extract.add_argument(
         "--ray",
@@ -144,6 +144,13 @@ def _positive(value: str) -> int:
     if not value.isdecimal() or int(value) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {value!r}")
     return int(value)
+
+
+def _characters(value: str) -> int:
+    number = _positive(value)
+    if number > MOST_CHARS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST_CHARS}, not {value!r:.40}")
+    return number
 
 
 class _Account:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from datetime import date
 from functools import partial
 from itertools import repeat
@@ -63,7 +63,7 @@ class Extractor:
         Raises:
             TypeError: something in the input is no str; the message names its place.
             ValueError: a threshold or a precision is no share, names no type, or was not met on validation.
-            DateError: a release date is none.
+            DateError: a release date is none, or there are not as many as texts (an iterator may hold more).
         """
         known = ("batch_size", "threshold", "precision", "release_date")
         for name in kwargs:
@@ -73,16 +73,13 @@ class Extractor:
         thresholds = self._thresholds(kwargs.get("threshold"), kwargs.get("precision"))
         given = kwargs.get("release_date")
         if isinstance(inputs, str):
-            return next(self._results([inputs], [as_date(given)], batch_size, thresholds))
+            return next(self._results([(inputs, as_date(given))], batch_size, thresholds))
         if isinstance(inputs, (bytes, Mapping)) or not isinstance(inputs, Iterable):
             raise TypeError(f"the input must be a str, a list of str or an iterator of str, found {_kind(inputs)}")
+        dated = _dated(_checked(inputs), given)
         if isinstance(inputs, (list, tuple)):
-            checked = list(_checked(inputs))  # before any work is done
-            days = [day for _, day in zip(checked, _dates(given), strict=False)]
-            if len(days) < len(checked):
-                raise _too_few(len(days))
-            return list(self._results(checked, days, batch_size, thresholds))
-        return self._results(inputs, _dates(given), batch_size, thresholds)
+            return list(self._results(list(dated), batch_size, thresholds))  # checked before any work is done
+        return self._results(dated, batch_size, thresholds)
 
     def to_frame(self, texts: Any, ids: Iterable[Any] | None = None, **kwargs: Any) -> Any:
         """The records of texts as a pandas DataFrame, one row a record.
@@ -98,32 +95,27 @@ class Extractor:
             kwargs: as for a call.
 
         Raises:
-            TypeError, ValueError: as for a call; or there are not as many ids as texts.
+            TypeError, ValueError: as for a call; or there are not as many ids as texts (an iterator may hold more).
         """
         return record_frame(partial(self, **kwargs), texts, ids)
 
     def _results(
         self,
-        texts: Iterable[Any],
-        release_dates: Iterable[date | None],
+        dated: Iterable[tuple[str, date | None]],
         batch_size: int,
         thresholds: Mapping[str, float],
     ) -> Iterator[dict[str, Any]]:
         days: dict[str, date | None] = {}  # of the texts that are being read, by the ids of their documents
 
-        def dated() -> Iterator[str]:
-            given = iter(release_dates)
-            for number, text in enumerate(_checked(texts)):
-                try:
-                    days[str(number)] = next(given)
-                except StopIteration:
-                    raise _too_few(number) from None
+        def texts() -> Iterator[str]:
+            for number, (text, day) in enumerate(dated):
+                days[str(number)] = day
                 yield text
 
         def finish(document: Document) -> dict[str, Any]:
             return result(document, self.confidence, thresholds.get(RECORDS, 0.0), days.pop(document.id))
 
-        return predict(self.model, self.windower, dated(), batch_size, thresholds, then=finish)
+        return predict(self.model, self.windower, texts(), batch_size, thresholds, then=finish)
 
     def _thresholds(
         self, threshold: float | Mapping[str, float] | None, precision: float | Mapping[str, float] | None
@@ -166,15 +158,26 @@ def _checked(texts: Iterable[Any]) -> Iterator[str]:
         yield text
 
 
-def _dates(release_date: Any) -> Iterator[date | None]:
-    """One date for all texts, or one for each."""
+def _dated(texts: Iterable[str], release_date: Any) -> Iterator[tuple[str, date | None]]:
+    """Each text with its release date: one for all, or one for each."""
     if isinstance(release_date, Iterable) and not isinstance(release_date, (str, bytes, Mapping)):
-        return map(as_date, release_date)
-    return repeat(as_date(release_date))
+        return _each_dated(texts, release_date)
+    return zip(texts, repeat(as_date(release_date)), strict=False)
 
 
-def _too_few(count: int) -> DateError:
-    return DateError(f"release_date ends after {count} texts; give one for each text (None where it is not known)")
+def _each_dated(texts: Iterable[str], release_dates: Iterable[Any]) -> Iterator[tuple[str, date | None]]:
+    each = "give one for each text (None where it is not known)"
+    days = iter(release_dates)
+    number = 0
+    for text in texts:
+        try:
+            day = next(days)
+        except StopIteration:
+            raise DateError(f"release_date ends after {number} texts; {each}") from None
+        number += 1
+        yield text, as_date(day)
+    if isinstance(release_dates, Sized) and len(release_dates) > number:
+        raise DateError(f"release_date has {len(release_dates)} dates for {number} texts; {each}")
 
 
 def _positive(batch_size: Any) -> int:

@@ -34,18 +34,26 @@ def record_frame(
         raise TypeError(f"to_frame takes a str, a list, a Series or an iterator of str, found {type(texts).__name__}")
     if ids is None and isinstance(texts, pd.Series):
         ids = texts.index
-    if isinstance(ids, Sized) and isinstance(texts, Sized) and len(ids) != len(texts):
-        raise ValueError(f"there are {len(ids)} ids for {len(texts)} texts; give one for each text")
+
+    def check(number: int) -> None:
+        if isinstance(ids, Sized) and len(ids) != number:
+            raise ValueError(f"there are {len(ids)} ids for {number} texts; give one for each text")
+
+    if isinstance(texts, Sized):
+        check(len(texts))
     waiting: deque[Any] = deque()
     names = count() if ids is None else iter(ids)
 
     def read() -> Iterator[Any]:
-        for number, text in enumerate(texts):
+        number = 0
+        for text in texts:
             try:
                 waiting.append(next(names))
             except StopIteration:
                 raise ValueError(f"the ids end after {number} texts; give one for each text") from None
+            number += 1
             yield text
+        check(number)
 
     rows = [row for result in extract(read()) for row in record_lists(waiting.popleft(), result)]
     dtype = "int64" if ids is None else getattr(ids, "dtype", "object")

@@ -170,7 +170,7 @@ def _check(extract: Any, golden: Mapping[str, Any]) -> Check:
             if not place.endswith(".score") or not isinstance(then, float | int) or not isinstance(now, float | int):
                 drifts.append(f"results: {place} is {_short(now)}, was {_short(then)}")
                 break
-            if abs(now - then) > golden["tolerance"] and largest <= golden["tolerance"]:
+            if not abs(now - then) <= golden["tolerance"] and largest <= golden["tolerance"]:  # NaN is no rounding
                 drifts.append(f"scores: {place} is {now}, was {then} (up to {golden['tolerance']} is rounding)")
             largest = max(largest, abs(now - then))
     then, now = golden["versions"], versions()

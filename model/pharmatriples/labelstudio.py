@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from .documents import Document, Mention, Relation
 from .import_report import ImportReport, Item, LabelStudioError
-from .labelstudio_offsets import Utf16Text, utf16_text
+from .labelstudio_offsets import Utf16Text, trimmed, utf16_text
 from .labelstudio_result import kind_of, offset_of, region_id, text_of
 from .labelstudio_task import (
     LONG_AGO,
@@ -221,12 +221,15 @@ def _is_json(text: str) -> bool:
 # --- the committed form
 
 
-def export_task(task: Any, position: int = 0) -> dict[str, Any]:
+def export_task(task: Any, position: int = 0, people: bool = False) -> dict[str, Any]:
     """A task of a server's export without what changes from server to server: ids, times, people, counters,
     drafts, predictions, and `value.text`, which the server bends. It imports into Label Studio as it is.
 
     Where a task has several annotators, who they are and when they were done stays; offsets that count UTF-16
     units, which only `value.text` tells, become code points. What is damaged inside stays as it is.
+
+    Args:
+        people: whether it stays who annotated a task that has one annotation; of an export, `export_text` decides.
 
     Raises:
         LabelStudioError: the task has no data.
@@ -235,48 +238,82 @@ def export_task(task: Any, position: int = 0) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise LabelStudioError(f"task {document_id(task, position)!r}: a task must be an object with 'data'")
     kept: dict[str, Any] = {"data": {**data, "id": document_id(task, position)}}
-    annotations = [one for one in listed(task, "annotations") if isinstance(one, Mapping)]
-    utf16 = utf16_text(text_of(data, "text"), spans_of(annotations))
-    several = sum(not one.get("was_cancelled") for one in annotations) > 1
+    annotations = task.get("annotations")
+    if not isinstance(annotations, list):
+        return kept | ({"annotations": annotations} if annotations else {})
+    text = text_of(data, "text")
+    utf16 = utf16_text(text, spans_of(annotations))
+    several = len(_annotators(task)) > 1
     if annotations:
-        kept["annotations"] = [_export_annotation(one, several, utf16) for one in sorted(annotations, key=_number)]
+        kept["annotations"] = [
+            _export_annotation(one, text, utf16, people or several, several) for one in sorted(annotations, key=_number)
+        ]
     return kept
 
 
-def _number(annotation: Mapping[str, Any]) -> int:
-    given = annotation.get("id")
+def _annotators(task: Any) -> list[str]:
+    """Who made the annotations of a task, one name for each that was not cancelled."""
+    annotations = [one for one in listed(task, "annotations") if isinstance(one, Mapping)]
+    return [annotator_of(one) for one in annotations if not one.get("was_cancelled")]
+
+
+def _number(annotation: Any) -> int:
+    given = annotation.get("id") if isinstance(annotation, Mapping) else None
     return given if isinstance(given, int) else 0
 
 
-def _export_annotation(annotation: Mapping[str, Any], several: bool, utf16: Utf16Text | None) -> dict[str, Any]:
-    items = [_export_item(item, utf16) for item in listed(annotation, "result")]
-    places = {text_of(item, "id"): _place(item) for item in items}
-
-    def order(item: Any) -> tuple[Any, ...]:
-        """Spans in the order of the text, each with its choices; then arrows in the order of their ends.
-
-        Spans of one place stay in their order: the first of doubles is the one that counts.
-        """
-        kind = kind_of(item)
-        ends = [places.get(text_of(item, key), (-1, -1)) for key in ("from_id", "to_id")]
-        where = ends if kind == "relation" else [_place(item)]
-        return kind == "relation", *where, kind != "region", "" if kind == "region" else json.dumps(item)
-
-    kept: dict[str, Any] = {"result": sorted(items, key=order)}
+def _export_annotation(annotation: Any, text: str, utf16: Utf16Text | None, people: bool, times: bool) -> Any:
+    if not isinstance(annotation, Mapping):
+        return annotation
+    kept: dict[str, Any] = {"result": annotation["result"]} if "result" in annotation else {}
+    if isinstance(kept.get("result"), list):  # no list is refused: as an empty one it would be a reviewed negative
+        kept["result"] = _in_order([_export_item(item, utf16) for item in kept["result"]], text)
     if "ground_truth" in annotation:  # always said: the server takes an import that does not say it as true
         kept["ground_truth"] = bool(annotation["ground_truth"])
     if annotation.get("was_cancelled"):
         kept["was_cancelled"] = True
-    if several and (who := annotator_of(annotation)):
+    if people and (who := annotator_of(annotation)):
         kept["completed_by"] = {"email": who} if "@" in who else who
-    if several and (time := time_of(annotation)) != LONG_AGO:
+    if times and (time := time_of(annotation)) != LONG_AGO:
         kept["updated_at"] = time.isoformat()
     return kept
+
+
+def _in_order(items: list[Any], text: str) -> list[Any]:
+    """Spans in the order of the text, each with its choices; then arrows in the order of their ends.
+
+    What reading chooses from by its order stays in its order: spans of one region, spans that are one place after
+    trimming, and choices of one region and name, of all of which the first counts.
+    """
+    places: dict[str, tuple[int, int]] = {}  # region id -> the place of its first span
+    for item in items:
+        if kind_of(item) == "region" and (id_ := text_of(item, "id")):
+            places.setdefault(id_, _trimmed_place(item, text))
+
+    def order(item: Any) -> tuple[Any, ...]:
+        kind = kind_of(item)
+        if kind == "relation":
+            ends = [places.get(text_of(item, key), (-1, -1)) for key in ("from_id", "to_id")]
+            return True, *ends, json.dumps(item)
+        place = places.get(text_of(item, "id")) or _trimmed_place(item, text)
+        if kind == "region":
+            return False, place, 0, ""
+        if kind == "choice":
+            return False, place, 1, json.dumps([text_of(item, key) for key in ("from_name", "id")])
+        return False, place, 2, json.dumps(item)
+
+    return sorted(items, key=order)
 
 
 def _place(item: Any) -> tuple[int, int]:
     start, end = offset_of(item, "start"), offset_of(item, "end")
     return (-1 if start is None else start, -1 if end is None else end)
+
+
+def _trimmed_place(item: Any, text: str) -> tuple[int, int]:
+    """The place as reading takes it; as it is given where it is no span of the text."""
+    start, end = _place(item)
+    return trimmed(text, start, end) if 0 <= start < end <= len(text) else (start, end)
 
 
 def _export_item(item: Any, utf16: Utf16Text | None) -> Any:
@@ -291,8 +328,15 @@ def _export_item(item: Any, utf16: Utf16Text | None) -> Any:
 
 
 def export_text(tasks: Iterable[Any]) -> str:
-    """The committed form of an export: a JSON list, one task a line, in the order of `data.id`."""
-    exported = [export_task(task, position) for position, task in enumerate(tasks, 1)]
+    """The committed form of an export: a JSON list, one task a line, in the order of `data.id`.
+
+    Who annotated stays everywhere or nowhere, so that a policy chooses the same from it as from the export: it stays
+    where the export has several annotators, or a task of it several annotations.
+    """
+    tasks = list(tasks)
+    annotators = [_annotators(task) for task in tasks]
+    people = any(len(own) > 1 for own in annotators) or len({who for own in annotators for who in own}) > 1
+    exported = [export_task(task, position, people) for position, task in enumerate(tasks, 1)]
     exported.sort(key=lambda task: task["data"]["id"])
     return "[\n" + ",\n".join(json.dumps(task, ensure_ascii=False, sort_keys=True) for task in exported) + "\n]\n"
 

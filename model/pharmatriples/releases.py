@@ -28,11 +28,14 @@ DATA = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
 # What a run that was stopped leaves beside its output; no folder of inputs.
 PARTIAL = ".partial"
 MAX_CHARS = 10_000_000
+# The most that a caller may allow: csv.reader counts the characters of a cell, each quote twice, in 31 bits.
+MOST_CHARS = 1_000_000_000
 # Of a line of JSON or a record of CSV: its text in the longest way to write it, and as much again for all the rest.
 _LONGEST_ESCAPE, _REST = 6, 1 << 16
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _LONG_CELL = re.compile(r'([^",\r\n]{200})[^",\r\n]+')
 _SHOWN = 12
+_PIECE = 1 << 20  # bytes
 
 
 class Release(NamedTuple):
@@ -149,7 +152,7 @@ def read(
 
     Args:
         columns: the names of the columns, or keys.
-        max_chars: a longer text is refused.
+        max_chars: a longer text is refused; up to MOST_CHARS.
         meter: told how far the reading has come.
     """
     reader = _reader(source)
@@ -185,7 +188,7 @@ def _opened(source: Source, meter: Meter) -> Iterator[BinaryIO]:
 def _read_text(file: BinaryIO, source: Source, columns: Columns, max_chars: int) -> Iterator[Release | Refusal]:
     where = source.path
     longest = 4 * max_chars + 3  # bytes of UTF-8, and of a mark before it
-    content = file.read(longest + 1)
+    content = _content(file, longest)
     if len(content) > longest:
         yield Refusal(source.id, _too_long(where, max_chars))
         return
@@ -198,6 +201,18 @@ def _read_text(file: BinaryIO, source: Source, columns: Columns, max_chars: int)
         yield Refusal(source.id, f"{where}: not text (character {text.index(chr(0))} is NUL); name a text file")
     else:
         yield _release(source.id, where, {columns.text: text}, columns, max_chars)
+
+
+def _content(file: BinaryIO, longest: int) -> bytearray:
+    """All bytes of a file, or the first of more than `longest`; in pieces, as a read takes room for all it asks for."""
+    content = bytearray()
+    while len(content) <= longest:
+        size = min(_PIECE, longest + 1 - len(content))
+        piece = file.read(size)
+        content += piece
+        if len(piece) < size:  # the end; a terminal must not be asked twice
+            break
+    return content
 
 
 def _read_json_lines(file: BinaryIO, source: Source, columns: Columns, max_chars: int) -> Iterator[Release | Refusal]:
@@ -324,19 +339,32 @@ def _read_parquet(file: BinaryIO, source: Source, columns: Columns, max_chars: i
         if wrong := _wrong_columns(source.path, names, columns):
             yield Refusal(source.id, wrong)
             return
-        wanted = [name for name in vars(columns).values() if name in names]
+        # The id first, so that what is wrong with the others stands under it.
+        wanted = [name for name in (columns.id, columns.text, columns.release_date) if name in names]
         for batch in table.iter_batches(batch_size=16, columns=wanted, use_threads=False):
             for row in range(batch.num_rows):
                 number += 1
                 id_, where = f"{source.id}:{number}", f"{source.path}, row {number}"
-                try:
-                    values = {name: batch.column(name)[row].as_py() for name in wanted}
-                except UnicodeDecodeError as error:
-                    yield _unreadable(id_, where, error)
-                else:
-                    yield _release(id_, where, values, columns, max_chars)
+                cells = {name: batch.column(name)[row] for name in wanted}
+                yield _read_cells(id_, where, cells, columns, max_chars)
     except pyarrow.ArrowException as error:
         yield _unreadable(source.id, source.path, error)
+
+
+def _read_cells(id_: str, where: str, cells: Mapping[str, Any], columns: Columns, max_chars: int) -> Release | Refusal:
+    values: dict[str, Any] = {}
+    for name, cell in cells.items():
+        try:
+            values[name] = cell.as_py()
+        except UnicodeDecodeError as error:
+            return _unreadable(_given_id(values, columns) or id_, where, error)
+        except (OverflowError, ValueError):
+            return Refusal(
+                _given_id(values, columns) or id_,
+                f"{where}: what {name!r} holds ({cell.type}) is out of range, or its time zone is not known here; "
+                "write it as text",
+            )
+    return _release(id_, where, values, columns, max_chars)
 
 
 def _wrong_columns(path: str, names: Sequence[str], columns: Columns) -> str | None:
@@ -356,8 +384,7 @@ def _release(id_: str, where: str, values: Mapping[str, Any], columns: Columns, 
     given, text = values.get(columns.id), values.get(columns.text)
     if isinstance(given, bool) or not isinstance(given, str | int | None):
         return Refusal(id_, f"{where}: the id is {given!r:.40}; give a string or a number, or leave it out")
-    if given not in (None, ""):
-        id_ = str(given)
+    id_ = _given_id(values, columns) or id_
     if not isinstance(text, str):
         found = "nothing" if text is None else type(text).__name__
         return Refusal(id_, f"{where}: no text ({columns.text!r} holds {found}); give it, or say --text-column")
@@ -367,6 +394,12 @@ def _release(id_: str, where: str, values: Mapping[str, Any], columns: Columns, 
         return Release(id_, text, as_date(values.get(columns.release_date) or None))
     except DateError as error:
         return Refusal(id_, f"{where}: {error}")
+
+
+def _given_id(values: Mapping[str, Any], columns: Columns) -> str:
+    """The id that values hold, empty where they hold none."""
+    given = values.get(columns.id)
+    return str(given) if isinstance(given, str | int) and not isinstance(given, bool) else ""
 
 
 def _too_long(where: str, max_chars: int) -> str:

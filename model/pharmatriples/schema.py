@@ -17,10 +17,22 @@ import yaml
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 SECTIONS = ("name", "version", "entities", "attributes", "relations", "symmetric", "alias")
-RESERVED_TYPES = frozenset({"O"})
+# The tag of no mention, and what figures and thresholds name beside the types.
+RESERVED_TYPES = frozenset({"O", "records", "documents"})
 # Keys of a mention or entity in JSON, and the names of the other controls of the labeling configuration.
 RESERVED_ATTRIBUTES = frozenset(
     {"id", "start", "end", "type", "entity", "text", "score", "name", "mentions", "attributes", "label"}
+    # The heads of a model stand under the names of their attributes, beside what a module of torch has by itself.
+    | set(
+        """T_destination add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double
+        dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu items
+        keys load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters pop
+        register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
+        register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
+        register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
+        register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to to_empty
+        train training update values xpu zero_grad""".split()  # noqa: SIM905
+    )
 )
 
 Path_ = tuple[str, ...]
@@ -238,7 +250,7 @@ def _plain(node: Any, path: Path_, lines: dict[Path_, int]) -> Any:
         ]
     try:
         return yaml.SafeLoader("").construct_object(node)
-    except ValueError:
+    except (ValueError, LookupError, AttributeError, TypeError):  # what the tags of YAML raise
         raise _Fault(path, f"{node.value!r:.60} cannot be read as a value; put it in quotes") from None
 
 
@@ -307,7 +319,7 @@ def _relation_faults(relations: Mapping[str, Any], symmetric: Any, entities: Map
             yield _Fault(("symmetric", str(i)), f"'symmetric' names {name!r}, no relation type; known are {known}")
     for name, given in relations.items():
         path = ("relations", name)
-        yield from _name_faults(path, "relation type", name, frozenset())
+        yield from _name_faults(path, "relation type", name, RESERVED_TYPES | set(entities))
         pairs: set[Signature] = set()
         for signature in _signatures(given):
             if not isinstance(signature, (list, tuple)) or len(signature) != 2:

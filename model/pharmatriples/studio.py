@@ -116,10 +116,10 @@ class Studio:
         Killed in the middle, it can be called again: nothing is there twice. The ids of the tasks differ.
 
         Raises:
-            StudioError: the server refuses them, or cannot be reached any more.
+            StudioError: the project has another text of the id of one of them, the server refuses them, or it cannot
+                be reached any more.
         """
-        there = {document_id(task) for task in self.tasks(project)}
-        new = [_for_import(task) for task in tasks if document_id(task) not in there]
+        new = [_for_import(task) for task in self._missing(project, tasks)]
         sent: set[int] = set()
         for start in range(0, len(new), BATCH):
             sent.update(self._import(project, new[start : start + BATCH]))
@@ -127,20 +127,37 @@ class Studio:
             self._remove_doubles(project, sent)
         return len(new)
 
-    def _import(self, project: Any, batch: list[dict[str, Any]]) -> list[int]:
+    def _missing(self, project: Any, tasks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Those of the tasks that the project does not have: none of their id is there.
+
+        Raises:
+            StudioError: one is there with another text, so that it is another release.
+        """
+        there: dict[str, list[Any]] = {}
+        for known in self.tasks(project):
+            there.setdefault(document_id(known), []).append(_text(known))
+        for task in tasks:
+            if _text(task) not in there.get(document_id(task), [_text(task)]):
+                raise StudioError(
+                    f"release {document_id(task)!r} is in project {project.title!r} with another text; give it an "
+                    "id of its own (name of a .txt file, 'id' of a document, 'id' in the 'data' of a task), or take "
+                    "another --project"
+                )
+        return [task for task in tasks if document_id(task) not in there]
+
+    def _import(self, project: Any, batch: Sequence[Mapping[str, Any]]) -> list[int]:
         """Import a batch; the server's ids of its tasks, as far as they are known."""
         sent: list[int] = []
 
         def call() -> None:
-            if sent_before:  # an answer that did not come does not mean that nothing arrived
-                there = {document_id(task) for task in self.tasks(project)}
-                batch[:] = [task for task in batch if document_id(task) not in there]
+            # An answer that did not come does not mean that nothing arrived.
+            left = self._missing(project, batch) if sent_before else list(batch)
             sent_before.append(True)
-            if batch:
-                answer = self.client.projects.import_tasks(project.id, request=batch, return_task_ids=True)
-                if answer.task_count != len(batch):
+            if left:
+                answer = self.client.projects.import_tasks(project.id, request=left, return_task_ids=True)
+                if answer.task_count != len(left):
                     raise StudioError(
-                        f"the server took {answer.task_count} of {len(batch)} tasks; look at the project, try again"
+                        f"the server took {answer.task_count} of {len(left)} tasks; look at the project, try again"
                     )
                 sent.extend(getattr(answer, "task_ids", None) or [])
 
@@ -157,10 +174,25 @@ class Studio:
             for id_ in [one for one in sorted(ids) if one in sent][: len(ids) - 1]:
                 self._try(lambda id_=id_: self.client.tasks.delete(str(id_)))  # type: ignore[misc]
 
+    def open_tasks(self, project: Any) -> list[dict[str, Any]]:
+        """The tasks of a project without an annotation; those without a text are told and passed over."""
+        found = []
+        for task in self.tasks(project):
+            if task.get("annotations"):
+                continue
+            if isinstance(_text(task), str):
+                found.append(task)
+            else:
+                self.say(
+                    f"project {project.title!r}: task {document_id(task)!r} is passed over: 'text' in its 'data' must "
+                    f"be a text, found {_text(task)!r:.60}"
+                )
+        return found
+
     def push_predictions(
         self, project: Any, predict: Callable[[Iterable[str]], Iterable[Mapping[str, Any]]], version: str
     ) -> int:
-        """Add a prediction to each task that has neither an annotation nor a prediction of this version; how many.
+        """Add a prediction to each of the open tasks that has none of this version; how many.
 
         Args:
             predict: texts -> predictions of this version, in order.
@@ -170,7 +202,7 @@ class Studio:
             for p in self._try(lambda: self.client.predictions.list(project=project.id))
             if p.model_version == version
         }
-        open_ = [t for t in self.tasks(project) if not t.get("annotations") and t["id"] not in known]
+        open_ = [task for task in self.open_tasks(project) if task["id"] not in known]
         found = predict(task["data"]["text"] for task in open_)
         made = [{"task": task["id"], **prediction} for task, prediction in zip(open_, found, strict=True)]
         for start in range(0, len(made), BATCH):
@@ -211,6 +243,11 @@ class Studio:
             self.client.ml.create(url=url, project=project.id, title=BACKEND, is_interactive=False, **how)
         # Only the backend that a project names here is asked.
         self.client.projects.update(project.id, model_version=BACKEND)
+
+
+def _text(task: Mapping[str, Any]) -> Any:
+    data = task.get("data")
+    return data.get("text") if isinstance(data, Mapping) else None
 
 
 def _for_import(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -311,7 +348,11 @@ def _tasks(path: Path, schema: Schema, predictions: bool) -> Iterator[dict[str, 
         yield task_of(Document(id=path.stem, text=text), schema, as_=None)
     elif path.suffix == ".json":
         read_export(path, schema).report.check()
-        yield from map(export_task, read_tasks(path))
+        for position, task in enumerate(read_tasks(path), 1):
+            exported = export_task(task, position)
+            if document_id(task) != document_id(task, position):  # no id at all: the position must not name it alone,
+                exported["data"]["id"] = f"{path.stem}-at-{position}"  # another file has a task there, too
+            yield exported
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         as_: Literal["predictions", "annotations"] = "predictions" if predictions else "annotations"
         for document in read_jsonl(path):

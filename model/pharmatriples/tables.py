@@ -62,10 +62,24 @@ def record_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def write_csv(results: Iterable[Mapping[str, Any]], out: TextIO) -> None:
     """Write the rows of all results under one header. `out` must be open with newline=""."""
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(_UnixLines(out), COLUMNS)
     writer.writeheader()
     for result in results:
         writer.writerows(record_rows(result))
+
+
+class _UnixLines:
+    """Ends the rows of a csv.writer with "\\n".
+
+    Told to do so itself, it leaves a bare "\\r" in a cell without quotes before Python 3.13, and a reader ends the row
+    there.
+    """
+
+    def __init__(self, out: TextIO):
+        self._out = out
+
+    def write(self, row: str) -> None:
+        self._out.write(row.removesuffix("\r\n") + "\n")
 
 
 def write_parquet(results: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
