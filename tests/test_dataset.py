@@ -229,6 +229,15 @@ def test_a_folder_is_replaced_whole_and_nothing_stays_beside_it(tmp_path: Path) 
     assert read_documents(tmp_path / "made", SCHEMA) == [BARE]
 
 
+@pytest.mark.parametrize("name", ["d[1]", "what?", "x::y"])
+def test_a_folder_that_datasets_would_take_for_a_pattern_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(DatasetError, match="as a pattern; choose another folder"):
+        write_dataset(to_dataset([BARE], SCHEMA)[0], SCHEMA, tmp_path / name / "data")
+    with pytest.raises(DatasetError, match="as a pattern; choose another folder"):
+        read_documents(tmp_path / name, SCHEMA)
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(DatasetError, match=r"'thesis\.txt' is no part of a data set"):

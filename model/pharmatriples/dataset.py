@@ -7,6 +7,7 @@ scripts and seqeval read; what this view cannot hold is counted and named in a `
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -236,9 +237,10 @@ def write_dataset(dataset: DatasetDict, schema: Schema, folder: str | Path) -> N
     It is written beside its place and moved there at the end; one written earlier is replaced.
 
     Raises:
-        DatasetError: the folder holds something else.
+        DatasetError: the folder holds something else, or `load_dataset` would not find it.
     """
     folder = Path(folder).resolve()
+    _check_name(folder)
     if folder.exists():
         others = {item.name for item in folder.iterdir()} - FOLDER if folder.is_dir() else {folder.name}
         if others:
@@ -255,6 +257,11 @@ def write_dataset(dataset: DatasetDict, schema: Schema, folder: str | Path) -> N
         if folder.exists():
             folder.rename(Path(beside) / "old")
         new.rename(folder)
+
+
+def _check_name(folder: Path) -> None:
+    if found := re.search(r"[*?\[\]]|::", str(folder)):
+        raise DatasetError(f"{folder}: datasets reads {found.group()!r} in a path as a pattern; choose another folder")
 
 
 def _parquet(split: str) -> str:
@@ -383,6 +390,7 @@ def read_corpus(path: str | Path, schema: Schema) -> Corpus:
 
 
 def _read_folder(path: Path) -> list[Document]:
+    _check_name(path.resolve())
     try:
         if (path / "dataset_dict.json").exists():
             return from_dataset(load_from_disk(str(path)))
