@@ -185,6 +185,13 @@ class TestBadDocuments:
         assert found.error.startswith("a.csv:3: ")
         assert message in found.error
 
+    @pytest.mark.parametrize("rest", ['"abc\nx,y\n', '"abc', '"' + "y\n" * 1_000_000])
+    def test_an_open_quote_swallows_no_releases(self, rest: str) -> None:
+        first, found = items(written("a.csv", f"id,text\n1,o\n2,{rest}"), max_chars=1000)
+        assert first == Release("1", "o")
+        assert found == Refusal("a:3", "a.csv:3: " + found[1].partition(": ")[2])
+        assert "a quote is open from here to the end of the file" in found[1]
+
     def test_a_parquet_row(self) -> None:
         bad = pyarrow.array([b"1", b"caf\xe9", None, b"4"]).view(pyarrow.string())
         found = items(table("a.parquet", id=["1", None, "x", "4"], text=bad))

@@ -254,9 +254,15 @@ def write_dataset(dataset: DatasetDict, schema: Schema, folder: str | Path) -> N
         (new / "README.md").write_text(_card(dataset, schema), encoding="utf-8")
         plain = yaml.safe_dump(schema.to_dict(), sort_keys=False, allow_unicode=True)
         (new / "schema.yaml").write_text(plain, encoding="utf-8")
+        old = Path(beside) / "old"
         if folder.exists():
-            folder.rename(Path(beside) / "old")
-        new.rename(folder)
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
 
 
 def _check_name(folder: Path) -> None:

@@ -272,6 +272,9 @@ def _read_rows(lines: _CsvLines, source: Source, columns: Columns, max_chars: in
         except csv.Error as error:
             yield Refusal(id_, f"{where}: not CSV ({error}); check the line")
             continue
+        if lines.unclosed:  # the cell would hold all that follows
+            yield Refusal(id_, f"{where}: a quote is open from here to the end of the file; close it")
+            return
         if not header:
             header = row
             if header and (wrong := _wrong_columns(source.path, header, columns)):
@@ -297,12 +300,14 @@ class _CsvLines:
     Attributes:
         longest: most characters of a record.
         length: characters of the record so far; whoever reads the records sets it to 0 before each.
+        unclosed: whether the file ended within a record, which it does within quotes alone.
     """
 
     def __init__(self, file: TextIO, longest: int):
         self._file = file
         self.longest = longest
         self.length = 0
+        self.unclosed = False
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -311,6 +316,7 @@ class _CsvLines:
         was_too_long = self.length > self.longest
         line = self._piece()
         if not line:
+            self.unclosed = self.length > 0
             raise StopIteration
         if self.length <= self.longest:
             return line
