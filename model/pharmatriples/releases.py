@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, BinaryIO, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple
 
+from .csv_lines import CsvLines
 from .dates import DateError, as_date
 
 STANDARD_INPUT = "-"
@@ -33,7 +34,6 @@ MOST_CHARS = 1_000_000_000
 # Of a line of JSON or a record of CSV: its text in the longest way to write it, and as much again for all the rest.
 _LONGEST_ESCAPE, _REST = 6, 1 << 16
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
-_LONG_CELL = re.compile(r'([^",\r\n]{200})[^",\r\n]+')
 _SHOWN = 12
 _PIECE = 1 << 20  # bytes
 
@@ -253,12 +253,12 @@ def _read_csv(file: BinaryIO, source: Source, columns: Columns, max_chars: int) 
     # A byte that is no UTF-8 becomes half a surrogate pair: it spoils its record, not the reading.
     text = io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="")
     try:
-        yield from _read_rows(_CsvLines(text, longest), source, columns, max_chars)
+        yield from _read_rows(CsvLines(text, longest), source, columns, max_chars)
     finally:
         text.detach()  # or it would close the file
 
 
-def _read_rows(lines: _CsvLines, source: Source, columns: Columns, max_chars: int) -> Iterator[Release | Refusal]:
+def _read_rows(lines: CsvLines, source: Source, columns: Columns, max_chars: int) -> Iterator[Release | Refusal]:
     rows = csv.reader(lines)
     header: list[str] = []
     while True:
@@ -292,46 +292,6 @@ def _read_rows(lines: _CsvLines, source: Source, columns: Columns, max_chars: in
                 yield _release(id_, where, values, columns, max_chars)
     if not header:
         yield Refusal(source.id, f"{source.path}: is empty; its first line must name the columns")
-
-
-class _CsvLines:
-    """The lines of a file for csv.reader; of a record that is too long only what tells where its cells end.
-
-    Attributes:
-        longest: most characters of a record.
-        length: characters of the record so far; whoever reads the records sets it to 0 before each.
-        unclosed: whether the file ended within a record, which it does within quotes alone.
-    """
-
-    def __init__(self, file: TextIO, longest: int):
-        self._file = file
-        self.longest = longest
-        self.length = 0
-        self.unclosed = False
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        was_too_long = self.length > self.longest
-        line = self._piece()
-        if not line:
-            self.unclosed = self.length > 0
-            raise StopIteration
-        if self.length <= self.longest:
-            return line
-        # The reader asks for more of a record only within quotes, so that a line without one is of no use to it.
-        quoted = '"' in line
-        kept = [_LONG_CELL.sub(r"\1", line)]
-        while not line.endswith(("\n", "\r")) and (line := self._piece()):
-            quoted = quoted or '"' in line
-            kept.append(_LONG_CELL.sub(r"\1", line))
-        return "".join(kept) if quoted or not was_too_long else ""
-
-    def _piece(self) -> str:
-        line = self._file.readline(self.longest + 1)
-        self.length += len(line)
-        return line
 
 
 def _read_parquet(file: BinaryIO, source: Source, columns: Columns, max_chars: int) -> Iterator[Release | Refusal]:
