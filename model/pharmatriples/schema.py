@@ -25,13 +25,13 @@ RESERVED_ATTRIBUTES = frozenset(
     # The heads of a model stand under the names of their attributes, beside what a module of torch has by itself.
     | set(
         """T_destination add_module apply bfloat16 buffers call_super_init children clear compile cpu cuda double
-        dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu items
-        keys load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters pop
-        register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
+        dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu
+        items keys load_state_dict modules mtia named_buffers named_children named_modules named_parameters
+        parameters pop register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
         register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
         register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
-        register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to to_empty
-        train training update values xpu zero_grad""".split()  # noqa: SIM905
+        register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory smart_apply state_dict
+        to to_empty train training update values xpu zero_grad""".split()  # noqa: SIM905
     )
 )
 
