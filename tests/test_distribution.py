@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -87,8 +86,7 @@ def test_the_metadata_name_license_extras_and_entry_points(wheel: Path) -> None:
 
 
 def test_the_sdist_builds_the_same_wheel(source: Path, wheel: Path, tmp_path: Path) -> None:
-    with tarfile.open(build("sdist", source, tmp_path)) as archive:
-        archive.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(build("sdist", source, tmp_path), tmp_path)
     (unpacked,) = (path for path in tmp_path.iterdir() if path.is_dir())
     again = files(build("wheel", unpacked, tmp_path))
     expected = files(wheel)
