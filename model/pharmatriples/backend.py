@@ -37,6 +37,7 @@ from .documents import Document, read_jsonl, write_jsonl
 from .evaluation import evaluate
 from .extractor import annotate
 from .labelstudio import missing_controls, read_export
+from .labelstudio_task import given_text
 from .loading import load
 from .preannotation import model_version, predictions
 from .schema import Schema
@@ -287,8 +288,7 @@ def score(extract: Any, documents: Sequence[Document]) -> float:
 
 
 def _text(task: Any) -> str | None:
-    data = task.get("data") if isinstance(task, Mapping) else None
-    text = data.get("text") if isinstance(data, Mapping) else None
+    text = given_text(task)
     if isinstance(text, str):
         return text
     name = task.get("id") if isinstance(task, Mapping) else task

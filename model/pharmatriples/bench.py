@@ -86,10 +86,10 @@ def curve_entries(full: Entry, sizes: Sequence[int]) -> list[Entry]:
     Raises:
         BenchError: the train split has fewer documents than a size asks for.
     """
-    count = len(read_splits(dataclasses.replace(full.config, pseudo=""))[1]["train"])
+    count = len(_splits(dataclasses.replace(full.config, pseudo=""))[1]["train"])
     steps = full.config.max_steps
     if steps <= 0:
-        whole = len(read_splits(full.config)[1]["train"])
+        whole = len(_splits(full.config)[1]["train"])
         steps = math.ceil(full.config.epochs * math.ceil(whole / full.config.batch_size))
     entries = []
     for size in sorted(set(sizes)):

@@ -251,12 +251,7 @@ def _cost(model: Mapping[str, Any], sets: Mapping[str, Any]) -> str:
 
 def _failures(sets: Mapping[str, Any]) -> str:
     rows = (
-        [
-            str(e["group"]),
-            str(e["count"]),
-            _cell(str(e["document"])),
-            *(_cell(e[side]) for side in ("annotated", "predicted")),
-        ]
+        [str(e["group"]), str(e["count"]), *(_cell(e[key]) for key in ("document", "annotated", "predicted"))]
         for found in sets.values()
         for e in found.get("examples", ())
     )

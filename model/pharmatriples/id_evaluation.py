@@ -76,7 +76,7 @@ def _keys(relations: Iterable[IdRelation], schema: Schema) -> dict[str, set[Hash
     """Relation type -> its pairs of ids, without an order where the relation has none."""
     keys: defaultdict[str, set[Hashable]] = defaultdict(set)
     for type_, head, tail in relations:
-        keys[type_].add(frozenset((head, tail)) if type_ in schema.symmetric else (head, tail))
+        keys[type_].add(schema.relation_key(type_, head, tail))
     return keys
 
 

@@ -51,6 +51,12 @@ def document_id(task: Any, position: int = 0) -> str:
     return f"task-at-{position}"
 
 
+def given_text(task: Any) -> Any:
+    """What a task has as its text, `data.text`, which may be no text; None where there is nothing."""
+    data = task.get("data") if isinstance(task, Mapping) else None
+    return data.get("text") if isinstance(data, Mapping) else None
+
+
 def annotator_of(annotation: Mapping[str, Any]) -> str:
     """Email, else number, of who made an annotation; empty where it is not said."""
     who = annotation.get("completed_by")

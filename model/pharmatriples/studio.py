@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from .documents import Document, read_jsonl
 from .labelstudio import document_id, export_task, labeling_config, missing_controls, read_export, read_tasks
 from .labelstudio import task_from_document as task_of
+from .labelstudio_task import given_text
 from .schema import Schema
 
 BATCH = 500  # tasks per import request
@@ -135,9 +136,9 @@ class Studio:
         """
         there: dict[str, list[Any]] = {}
         for known in self.tasks(project):
-            there.setdefault(document_id(known), []).append(_text(known))
+            there.setdefault(document_id(known), []).append(given_text(known))
         for task in tasks:
-            if _text(task) not in there.get(document_id(task), [_text(task)]):
+            if given_text(task) not in there.get(document_id(task), [given_text(task)]):
                 raise StudioError(
                     f"release {document_id(task)!r} is in project {project.title!r} with another text; give it an "
                     "id of its own (name of a .txt file, 'id' of a document, 'id' in the 'data' of a task), or take "
@@ -180,12 +181,12 @@ class Studio:
         for task in self.tasks(project):
             if task.get("annotations"):
                 continue
-            if isinstance(_text(task), str):
+            if isinstance(given_text(task), str):
                 found.append(task)
             else:
                 self.say(
                     f"project {project.title!r}: task {document_id(task)!r} is passed over: 'text' in its 'data' must "
-                    f"be a text, found {_text(task)!r:.60}"
+                    f"be a text, found {given_text(task)!r:.60}"
                 )
         return found
 
@@ -243,11 +244,6 @@ class Studio:
             self.client.ml.create(url=url, project=project.id, title=BACKEND, is_interactive=False, **how)
         # Only the backend that a project names here is asked.
         self.client.projects.update(project.id, model_version=BACKEND)
-
-
-def _text(task: Mapping[str, Any]) -> Any:
-    data = task.get("data")
-    return data.get("text") if isinstance(data, Mapping) else None
 
 
 def _for_import(task: Mapping[str, Any]) -> dict[str, Any]:
