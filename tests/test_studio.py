@@ -187,7 +187,11 @@ def test_a_push_that_arrived_beside_ours_leaves_one_task_each(label_studio: Serv
         sent = connection._import(project, tasks("a", "b"))  # as a push that had looked before the other arrived
         connection._remove_doubles(project, set(sent))
         found = connection.tasks(project)
+        other = [{"data": {**task["data"], "text": "Another text."}} for task in tasks("a")]
+        connection._remove_doubles(project, set(connection._import(project, other)))
+        after = connection.tasks(project)
     assert sorted(map(document_id, found)) == ["a", "b"]
+    assert sorted(map(document_id, after)) == ["a", "a", "b"]  # of another text: no double, and not to be lost
 
 
 @pytest.mark.label_studio

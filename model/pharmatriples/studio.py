@@ -168,9 +168,9 @@ class Studio:
 
     def _remove_doubles(self, project: Any, sent: set[int]) -> None:
         """Take back those of our tasks that arrived by another way, too: of a push that was killed a moment ago."""
-        owners: dict[str, list[int]] = {}
+        owners: dict[tuple[str, str], list[int]] = {}
         for task in self.tasks(project):
-            owners.setdefault(document_id(task), []).append(task["id"])
+            owners.setdefault((document_id(task), repr(given_text(task))), []).append(task["id"])
         for ids in owners.values():
             for id_ in [one for one in sorted(ids) if one in sent][: len(ids) - 1]:
                 self._try(lambda id_=id_: self.client.tasks.delete(str(id_)))  # type: ignore[misc]

@@ -19,6 +19,7 @@ from torch.utils.data import RandomSampler
 from transformers import AutoConfig, AutoTokenizer, Trainer, TrainingArguments, set_seed
 
 from .arguments import TrainingConfig, TrainingError
+from .attention import plain_attention
 from .configuration import TriplesConfig
 from .documents import Document
 from .evaluation import Scores, evaluate
@@ -92,7 +93,7 @@ def new_model(config: TrainingConfig, schema: Schema, bf16: bool) -> tuple[Tripl
         **{name: getattr(config, name) for name in names} | {"schema": schema.to_json()},
     )
     # Backward on a CPU, plain products are faster than what transformers takes (SDPA) in bf16, and slower in fp32.
-    attention = "eager" if bf16 and not torch.accelerator.is_available() else None
+    attention = plain_attention(encoder_config) if bf16 and not torch.accelerator.is_available() else None
     with quiet():  # that the heads are new is no news
         model = TriplesModel.from_pretrained(
             path, config=model_config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True
