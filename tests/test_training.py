@@ -18,7 +18,7 @@ from pharmatriples.arguments import TrainingConfig, TrainingError, load_config
 from pharmatriples.dataset import read_documents
 from pharmatriples.documents import write_jsonl
 from pharmatriples.runs import is_current, read_splits
-from pharmatriples.training import encoder_path, make_trainer, new_model, train
+from pharmatriples.training import TriplesTrainer, encoder_path, make_trainer, new_model, train
 from tiny import ROOT, SCHEMA, tiny_encoder_dir
 
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.endswith("schema.yaml"))
@@ -141,7 +141,6 @@ def test_frozen_word_embeddings_stay_as_they_are(workspace: Path, tmp_path: Path
     made = config(workspace, tmp_path / "run", freeze_embeddings=True, max_steps=2)
     trainer = make_trainer(made, *read_splits(made), tmp_path / "partial", eval_strategy="no", save_strategy="no")
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    trainer.args.load_best_model_at_end = False
     trainer.train()
     frozen = "encoder.embeddings.word_embeddings.weight"
     for name, value in trainer.model.named_parameters():
@@ -178,6 +177,25 @@ def test_two_runs_give_the_same_model_and_a_finished_one_is_current(workspace: P
     assert load(tmp_path / "a")("NMPA accepted the NDA.").keys() == {"entities", "relations", "records"}
     with pytest.raises(TrainingError, match="exists; choose another output_dir"):
         train(first)
+
+
+def test_the_model_of_the_last_pass_is_kept_whatever_validation_says(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config(workspace, tmp_path / "as-it-is"))
+    evaluate = TriplesTrainer.evaluate
+    said: list[float] = []
+
+    def ever_worse(trainer: TriplesTrainer) -> dict[str, float]:
+        metrics = evaluate(trainer) | {"eval_score": 1.0 / trainer.state.global_step}
+        said.append(metrics["eval_score"])
+        return metrics
+
+    monkeypatch.setattr(TriplesTrainer, "evaluate", lambda trainer, *_, **__: ever_worse(trainer))
+    train(config(workspace, tmp_path / "worse"))
+    assert said[0] > said[1]
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("as-it-is", "worse")]
+    assert weights[0] == weights[1]
 
 
 def test_a_killed_run_goes_on_from_its_last_whole_checkpoint_to_the_same_model(workspace: Path, tmp_path: Path) -> None:

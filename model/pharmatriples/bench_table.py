@@ -20,7 +20,7 @@ from .records import has_records
 from .schema import Schema
 
 RESAMPLES = 1000
-SCORE = ("mentions", "relations", "records")  # whose mean chooses checkpoints: see `Scores.score`
+SCORE = ("mentions", "relations", "records")  # whose mean is `Scores.score`
 
 
 class TableError(ValueError):
@@ -196,4 +196,4 @@ def _table(rows: Sequence[Row], titles: Sequence[str], cells: Sequence[Sequence[
 
 F1 in per cent: {of}, and in brackets where 95 % of the values lie
 when the documents are drawn anew (bootstrap). `score` is the mean of {", ".join(SCORE[:-1])} and {SCORE[-1]};
-models are chosen by it on validation.{note}"""
+configurations are compared by it on validation.{note}"""

@@ -159,8 +159,8 @@ class Scores:
 
     @property
     def score(self) -> float:
-        """The mean F1 of mentions, relations and records, as far as the documents have them: checkpoints and models are
-        chosen by it."""
+        """The mean F1 of mentions, relations and records, as far as the documents have them: configurations are
+        compared by it."""
         parts = [part for part in (self.mentions.micro, self.relations.micro, self.records) if part.tp + part.fn]
         return sum(part.f1 for part in parts) / max(len(parts), 1)
 

@@ -138,7 +138,6 @@ def _ours(config: TrainingConfig, folder: Path) -> Trainer:
         folder,
         eval_strategy="no",
         save_strategy="no",
-        load_best_model_at_end=False,
         disable_tqdm=True,
         logging_strategy="no",
     )

@@ -221,7 +221,7 @@ def calibrate(model: Any, windower: Windower, documents: Sequence[Document]) -> 
 
 
 def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False) -> dict[str, float]:
-    """Train a model and leave it, whole, in `config.output_dir`; returns the best checkpoint's validation metrics.
+    """Train a model and leave it, whole, in `config.output_dir`; returns its validation metrics.
 
     Args:
         resume: go on from the last whole checkpoint of an interrupted run with the same configuration and data;
@@ -289,9 +289,6 @@ def make_trainer(
         "eval_strategy": "epoch",
         "save_strategy": "epoch",
         "save_total_limit": 2,
-        "load_best_model_at_end": True,
-        "metric_for_best_model": "eval_score",
-        "greater_is_better": True,
         "logging_steps": 10,
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
