@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pharmatriples import Document
 from pharmatriples.confidence import RECORDS
-from pharmatriples.judgement import THRESHOLDS, judged, scales_and_thresholds
+from pharmatriples.judgement import LOWEST, THRESHOLDS, judged, scales_and_thresholds
 from test_errors import BIORED, binding
 from tiny import SCHEMA, acme
 
@@ -67,3 +67,18 @@ def test_the_threshold_of_relations_leaves_the_wrong_ones_under_it() -> None:
     assert lowest in THRESHOLDS
     assert confidence.probability("treats", 0.4) < lowest <= confidence.probability("targets", 0.9)
     assert confidence.threshold(RECORDS, 0.9) <= 1
+
+
+def test_a_threshold_lets_in_nothing_that_was_not_judged() -> None:
+    """The scores of `treats` say little, so what is far under LOWEST is probable, too."""
+    gold, predicted = [], []
+    for i, (score, right) in enumerate([(0.9, True), (0.03, True), (0.03, True), (0.9, True), (0.03, False)] * 25):
+        document = replace(scored(acme(), 0.9), id=str(i))
+        relations = tuple(replace(r, score=score) if r.type == "treats" else r for r in document.relations)
+        predicted.append(replace(document, relations=relations))
+        kept = tuple(r for r in acme().relations if right or r.type != "treats")
+        gold.append(replace(acme(), id=str(i), relations=kept))
+    confidence, thresholds = scales_and_thresholds(gold, predicted, SCHEMA)
+    assert confidence.probability("treats", LOWEST / 10) > min(THRESHOLDS)
+    assert confidence.probability("treats", LOWEST / 2) < thresholds["treats"]
+    assert thresholds["treats"] <= confidence.probability("treats", 0.03)

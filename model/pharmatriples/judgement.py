@@ -67,7 +67,9 @@ def scales_and_thresholds(
     choices = {threshold: [_kept(document, threshold) for document in scored] for threshold in THRESHOLDS}
     best = max(THRESHOLDS, key=lambda threshold: evaluate(gold, choices[threshold], schema).score)
     by_name[RECORDS] = judged(gold, choices[best], schema)[RECORDS]
-    return fit(by_name, [*pools, [RECORDS]]), dict.fromkeys(schema.relations, best)
+    # Where much under LOWEST is as probable as the best threshold, nobody has judged what a lower one would let in.
+    judged_from = {name: float(confidence.probability(name, LOWEST)) for name in schema.relations}
+    return fit(by_name, [*pools, [RECORDS]]), {name: max(best, lowest) for name, lowest in judged_from.items()}
 
 
 def _scored(document: Document, confidence: Confidence) -> Document:
