@@ -186,12 +186,12 @@ def test_the_model_of_the_last_pass_is_kept_whatever_validation_says(
     evaluate = TriplesTrainer.evaluate
     said: list[float] = []
 
-    def ever_worse(trainer: TriplesTrainer) -> dict[str, float]:
+    def ever_worse(trainer: TriplesTrainer, *_: object, **__: object) -> dict[str, float]:
         metrics = evaluate(trainer) | {"eval_score": 1.0 / trainer.state.global_step}
         said.append(metrics["eval_score"])
         return metrics
 
-    monkeypatch.setattr(TriplesTrainer, "evaluate", lambda trainer, *_, **__: ever_worse(trainer))
+    monkeypatch.setattr(TriplesTrainer, "evaluate", ever_worse)
     train(config(workspace, tmp_path / "worse"))
     assert said[0] > said[1]
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("as-it-is", "worse")]
