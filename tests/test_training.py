@@ -234,6 +234,13 @@ def test_a_run_of_another_configuration_is_not_resumed(
     assert (tmp_path / "x" / "model.safetensors").is_file()
 
 
+def test_a_run_that_none_was_before_does_not_speak_of_another(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config(workspace, tmp_path / "x", max_steps=1), resume=True)
+    assert "another configuration" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("output", [".", "..", "", "full"])
 def test_overwriting_replaces_a_model_and_nothing_else(
     output: str, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -82,7 +82,8 @@ def folders(config: TrainingConfig) -> tuple[Path, Path]:
 
 def prepare(partial: Path, record: Mapping[str, Any], resume: bool) -> str | None:
     """Make the folder of the run ready; the checkpoint to go on from, or None."""
-    if resume and partial.exists():
+    begun = partial.is_dir() and any(partial.iterdir())  # the Trainer makes the folder when it is built
+    if resume and begun:
         try:
             same = json.loads((partial / RECORD).read_text(encoding="utf-8")) == record
         except (OSError, ValueError):
