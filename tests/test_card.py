@@ -34,6 +34,7 @@ RECORD = {
     "schema": "{}",
     "data_sha256": "d",
     "precision": "fp32",
+    "threads": 3,
     "history": [{"seconds": 7.0}, {"seconds": 36.0}],
 }
 
@@ -82,10 +83,16 @@ class TestScript:
         assert block(page, "calibration")[0] == "|  | one | two |"
         cost = "\n".join(block(page, "cost"))
         assert "| encoder | `a/b`, its lowest 4 layers |" in cost
-        assert "| training | 36 s in fp32: " in cost
+        assert "| training | 36 s in fp32 with 3 threads: 0.03 hours of one; " in cost
         assert "energy was not metered" in cost
         assert len(block(page, "failures")) > 2
         assert page.read_text().count("end of") == 6
+
+    def test_a_model_that_does_not_tell_its_threads_has_seconds_alone(self, page: Path, tmp_path: Path) -> None:
+        older = tiny_model_dir(tmp_path / "older")
+        (older / "training.json").write_text(json.dumps({k: v for k, v in RECORD.items() if k != "threads"}))
+        assert run(older, page, "one") == 0
+        assert "| training | 36 s in fp32; energy was not metered |" in block(page, "cost")
 
     def test_the_figures_of_another_model_do_not_stay(self, model: Path, page: Path, tmp_path: Path) -> None:
         assert run(model, page, "one") == 0

@@ -170,6 +170,7 @@ def test_two_runs_give_the_same_model_and_a_finished_one_is_current(workspace: P
     assert not is_current(config(workspace, tmp_path / "c"))
     record = json.loads((tmp_path / "a" / "training.json").read_text())
     assert record["validation"]["eval_score"] == metrics[0]["eval_score"]
+    assert record["threads"] == torch.get_num_threads()
     history = record["history"]
     assert [entry["epoch"] for entry in history] == [1.0, 2.0]
     assert 0 < history[0]["seconds"] < history[1]["seconds"]

@@ -71,6 +71,7 @@ def model_figures(folder: str | Path, model: Any) -> dict[str, Any]:
             "data_sha256": record["data_sha256"],
             "precision": record["precision"],
             "training_seconds": max((entry.get("seconds", 0.0) for entry in history), default=None),
+            "training_threads": record.get("threads"),  # of all processes; older models do not tell
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CardError(f"{folder}: does not tell how its model was trained ({error}); train it anew") from None
@@ -243,8 +244,9 @@ def _cost(model: Mapping[str, Any], sets: Mapping[str, Any]) -> str:
         ["reading", f"{characters / max(seconds, 1e-9):,.0f} characters a second ({characters:,} in all)"],
     ]
     if model["training_seconds"] is not None:
-        hours = model["training_seconds"] * model["threads"] / 3600
-        what = f"{model['training_seconds']:.0f} s in {model['precision']}: {hours:.2f} hours of a processor thread"
+        what = f"{model['training_seconds']:.0f} s in {model['precision']}"
+        if threads := model.get("training_threads"):
+            what += f" with {threads} threads: {model['training_seconds'] * threads / 3600:.2f} hours of one"
         rows.insert(4, ["training", f"{what}; energy was not metered"])
     return table(["", ""], rows)
 
