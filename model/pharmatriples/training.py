@@ -256,9 +256,13 @@ def train(config: TrainingConfig, resume: bool = False, overwrite: bool = False)
     calibrate(model, trainer.windower, documents["validation"])
     metrics = trainer.evaluate()
     if first:
-        record |= {"precision": "bf16" if trainer.args.bf16 else "fp32", "threads": torch.get_num_threads() * world}
-        record |= {"versions": versions()}
-        record |= {"validation": metrics, "history": history}
+        record |= {
+            "precision": "bf16" if trainer.args.bf16 else "fp32",
+            "threads": torch.get_num_threads() * world,
+            "versions": versions(),
+            "validation": metrics,
+            "history": history,
+        }
         finish(model, trainer.windower.tokenizer, partial, output, record)
     return metrics
 
