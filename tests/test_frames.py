@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 
 import pandas as pd
 import pytest
 from pharmatriples import load
-from pharmatriples.frames import DTYPES
+from pharmatriples.confidence import Confidence
+from pharmatriples.frames import DTYPES, record_frame
 from pharmatriples.pipeline import TriplesPipeline
+from pharmatriples.results import result
 from pharmatriples.tables import COLUMNS
 from tiny import acme, tiny_model_dir
 
@@ -36,6 +39,17 @@ def test_a_row_is_a_record_and_a_list_stays_a_list(extract: TriplesPipeline) -> 
 def test_the_columns_are_those_of_the_csv_but_for_the_error_in_the_plural(extract: TriplesPipeline) -> None:
     plural = {"target": "targets", "indication": "indications"}
     assert list(extract.to_frame(TEXTS[:1]).columns) == [plural.get(column, column) for column in COLUMNS[:-1]]
+
+
+def test_half_a_surrogate_pair_is_an_escape_as_in_csv() -> None:
+    found = result(
+        replace(acme(), text=acme().text.replace("-", "\ud800").replace("CD19", "CD\udfff9")),
+        Confidence(),
+        0.0,
+    )
+    frame = record_frame(lambda texts: (found for _ in texts), ["a text"])
+    assert frame["drug"].tolist() == ["ACM\\ud800101"]
+    assert frame["targets"].tolist() == [["CD\\udfff9"]]
 
 
 @pytest.mark.parametrize("texts", [[], [""], pd.Series([], dtype="object"), iter(())])

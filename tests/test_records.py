@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date
 
 from pharmatriples import Document, Mention, Relation
-from pharmatriples.records import NO_DRUG, NO_INDICATION, dated, record_tuples, records
+from pharmatriples.records import NO_DRUG, NO_INDICATION, dated, record_sources, record_tuples, records
 from tiny import acme
 
 
@@ -134,3 +134,19 @@ def test_a_prediction_that_leaves_out_drug_or_indication_is_seldom_right() -> No
     assert score("event_indication") == NO_INDICATION
     assert score("event_drug") == NO_DRUG
     assert score("event_drug", "event_indication") == NO_DRUG * NO_INDICATION
+
+
+def test_what_the_evaluation_counts_has_the_score_of_its_record() -> None:
+    document = acme()
+    document = replace(
+        document,
+        mentions=tuple(replace(m, score=0.9) for m in (*document.mentions[:-1], Mention(105, 106, "INDICATION", "i2"))),
+        relations=(
+            *(replace(r, score=0.9) for r in document.relations if r.type != "event_date"),
+            Relation("event_indication", "e1", "i2", 0.5),
+        ),
+    )
+    shown = {(r["entity_ids"]["drug"], r["entity_ids"]["event"]): r["score"] for r in records(document)}
+    counted = record_sources(document)
+    assert len(counted) > len(shown)  # an event with two indications counts twice
+    assert all(source.score == shown[record.drug, source.entity] for record, source in counted.items())

@@ -35,7 +35,7 @@ _PARTS = {
 }
 _NUMBERS = {"first": "1", "second": "2", "third": "3", "fourth": "4", "three": "3", "six": "6", "nine": "9"}
 _WORD = re.compile(r"(\d+)(?:st|nd|rd|th)\b|\d+|[a-z]+|[^\w\s]", re.ASCII)
-_NO_WORDS = {".", ",", "the", "of", "in", "on", "calendar"}
+_NO_WORDS = {".", ",", "the", "of", "in", "on", "calendar", "cy"}
 _PART = re.compile(r"\b(?:([1-4]) (?:- )?(q|h)(?:uarter|alf)?|(q|h) ([1-4]))\b")
 _YEAR = re.compile(r"\b((?:1[89]|2[01])\d\d)\b|(?<=\b[qh][1-4] )(\d\d)$")
 _RELATIVE_YEAR = re.compile(r"\b(this|current|last|previous|next|the) year\b")
@@ -45,11 +45,17 @@ _WEEK = re.compile(r"week (.+)")
 _FISCAL = re.compile(r"(?:(.*) )?(?:fiscal|financial) year (?:ending|ended) (.+)")
 _YEAR_FIRST = re.compile(r"\d{4}([-./])\d{1,2}(\1\d{1,2})?", re.ASCII)
 _YEAR_LAST = re.compile(r"\d{1,2}([-./])\d{1,2}\1\d{4}", re.ASCII)
-_SIGNS = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-") | dict.fromkeys(map(ord, "'\u2019"), " ")
+_SIGNS = {
+    **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-"),
+    **dict.fromkeys(map(ord, "'\u2018\u2019"), " "),
+}
+_SHORT_YEAR = re.compile(r"['\u2018\u2019]([0-4]\d)\b", re.ASCII)  # Dec '26
+_MONTH_NUMBER = re.compile(r"[a-z]{3,9}\.?-\d\d", re.ASCII)  # Mar-26: a day of March, or March 2026
 # The line of a dateline: what stands before the date and after it. A place ends in a sign and has no long word in small
-# letters, as a sentence has (`PDUFA target date of`); a label, a byline or nothing is looked for in the head alone.
+# letters, as a sentence has (`PDUFA target date of`), and no weekday, as the title of a coming report has; a label, a
+# byline or nothing is looked for in the head alone.
 _HEAD, _TOP = 400, 1500  # characters
-_PLACE = re.compile(r"[(\"“]?[^\W\d_](?:(?!\b[^\W\dA-Z_]{4,})[^\n|:]){,79}[,;(–—-]\s*(?:\w+day,? )?")
+_PLACE = re.compile(r"[(\"“]?[^\W\d_](?:(?!\b[^\W\dA-Z_]{4,}|\b\w+(?:day|DAY)\b)[^\n|:]){,79}[,;(–—-]\s*(?:\w+day,? )?")
 _LABEL = re.compile(
     r"(?:.*\|\s*|(?:.*(?:\s\s|\|\s*))?(?:(?:release|publication) )?"
     r"(?:date|time|released|published|posted|updated|issued|input|entered):?\s*)?",
@@ -124,7 +130,9 @@ def normalized(
     """
     if len(wording) > _LONGEST:
         return None
-    text = " ".join(wording.translate(_SIGNS).casefold().split())
+    text = " ".join(_SHORT_YEAR.sub(r" 20\1", wording).translate(_SIGNS).casefold().split())
+    if _MONTH_NUMBER.fullmatch(text):
+        return None
     if _YEAR_FIRST.fullmatch(text) or _YEAR_LAST.fullmatch(text):
         return _numeric(text)
     phrase = " ".join(match[1] or _NUMBERS.get(match[0], match[0]) for match in _WORD.finditer(text))
@@ -209,11 +217,12 @@ def _is_missing(value: Any) -> bool:
 
 
 def _numeric(text: str) -> Period | None:
-    """`2025-03-03`, `2025.03`, `28/02/2025`: where day and month can be told apart; not `2025/26`, a span of years."""
+    """`2025-03-03`, `2025.03`, `28/02/2025`: where day and month can be told apart; not `2011/12`, a span of years."""
     parts = re.split("[-./]", text)
     if len(parts) == 2:
         year, month = map(int, parts)
-        return None if "/" in text or not year or not 1 <= month <= 12 else _months(year, month)
+        span = "/" in text and month == (year + 1) % 100
+        return None if span or not year or not 1 <= month <= 12 else _months(year, month)
     orders = (False,) if len(parts[0]) == 4 else (False, True)
     try:
         days = {parse(text, dayfirst=order).date() for order in orders}
@@ -228,8 +237,9 @@ def _part(phrase: str, year: int) -> Period | None:
     if len(sides) == 2 and (found := _range(sides[0], sides[1], year)):
         return found
     phrase = phrase.replace("- ", "")
-    if phrase in _PARTS:
-        return _months(year, *_PARTS[phrase])
+    for part in (phrase, phrase.removesuffix(" year")):  # of `second half of calendar year 2026`
+        if part in _PARTS:
+            return _months(year, *_PARTS[part])
     if fiscal := _FISCAL.fullmatch(phrase):
         return _fiscal(fiscal[1] or "", _calendar(fiscal[2].split(), year))
     if within := _WITHIN.fullmatch(phrase):

@@ -55,7 +55,8 @@ def record_frame(
             yield text
         check(number)
 
-    rows = [row for result in extract(read()) for row in record_lists(waiting.popleft(), result)]
+    found = (row for result in extract(read()) for row in record_lists(waiting.popleft(), result))
+    rows = [{key: value if key == "id" else utf8(value) for key, value in row.items()} for row in found]
     dtype = "int64" if ids is None else getattr(ids, "dtype", "object")
     return pd.DataFrame(rows, columns=["id", *DTYPES]).astype({"id": dtype, **DTYPES})
 
@@ -70,3 +71,10 @@ def record_lists(id_: Any, result: Mapping[str, Any]) -> Iterator[dict[str, Any]
             "start": record["evidence"]["start"],
             "end": record["evidence"]["end"],
         }
+
+
+def utf8(value: Any) -> Any:
+    """Without half surrogate pairs, of which Arrow and pandas make no text; CSV has the same escapes."""
+    if isinstance(value, list):
+        return [utf8(item) for item in value]
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value

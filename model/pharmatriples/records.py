@@ -68,11 +68,10 @@ def record_sources(document: Document) -> dict[RecordTuple, Source]:
     found: dict[RecordTuple, Source] = {}
     for event, drugs, links in _events(document):
         values = event.attributes
+        indications = links.get("event_indication", {})
         for drug in drugs or [None]:
-            link = drugs[drug] if drug else None
-            for indication in links.get("event_indication", {}) or [None]:
-                own = [links["event_indication"][indication]] if indication else []
-                source = Source(event.id, _score(document, event, link, own))
+            source = Source(event.id, _score(document, event, drugs[drug] if drug else None, indications.values()))
+            for indication in indications or [None]:
                 found.setdefault(RecordTuple(drug, values[EVENT_TYPE], values[STATUS], indication), source)
     return found
 

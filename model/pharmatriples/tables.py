@@ -17,7 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from .frames import record_lists
+from .frames import record_lists, utf8
 
 COLUMNS = (
     *("id", "drug", "target", "indication", "event", "status", "trigger"),
@@ -100,19 +100,12 @@ def write_parquet(results: Iterable[Mapping[str, Any]], out: BinaryIO) -> None:
     with ParquetWriter(out, schema) as writer:
         for result in results:
             found = [result] if "error" in result else record_lists(result["id"], result)
-            rows += [{key: _utf8(value) for key, value in row.items()} for row in found]
+            rows += [{key: utf8(value) for key, value in row.items()} for row in found]
             if len(rows) >= GROUP:
                 writer.write_table(pyarrow.Table.from_pylist(rows, schema))
                 rows = []
         if rows:
             writer.write_table(pyarrow.Table.from_pylist(rows, schema))
-
-
-def _utf8(value: Any) -> Any:
-    """Without half surrogate pairs, of which Arrow makes no text; CSV has the same escapes."""
-    if isinstance(value, list):
-        return [_utf8(item) for item in value]
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def print_table(results: Iterable[Mapping[str, Any]], out: TextIO, width: int | None = None) -> None:
