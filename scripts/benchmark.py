@@ -53,9 +53,11 @@ def quality(options: argparse.Namespace) -> int:
     ceiling = agreement(options.agreement)
     rows, failed = _measure(entries, options)
     table = markdown(rows, columns(Schema.from_yaml(entries[0].config.schema)), ceiling)
+    if failed:
+        return _failed(table)
     _write(table, {"rows": [row.to_dict() for row in rows], "agreement": ceiling}, options)
     _renew(options.update_readme, "quality", table)
-    return int(failed)
+    return 0
 
 
 def curve(options: argparse.Namespace) -> int:
@@ -65,8 +67,10 @@ def curve(options: argparse.Namespace) -> int:
     full = entry(options.config)
     rows, failed = _measure(curve_entries(full, options.sizes), options)
     table = curve_markdown(rows, columns(Schema.from_yaml(full.config.schema)))
+    if failed:
+        return _failed(table)
     _write(table, {"rows": [row.to_dict() for row in rows]}, options)
-    return int(failed)
+    return 0
 
 
 def speed(options: argparse.Namespace) -> int:
@@ -148,6 +152,13 @@ def _measure(entries: Sequence[Entry], options: argparse.Namespace) -> tuple[lis
     bench = Bench(entries, options.seeds, sets, options.folder)
     failed = perform(bench.runs(), options.jobs)
     return bench.rows(), bool(failed)
+
+
+def _failed(table: str) -> int:
+    """Show what there is; files and pages keep what they have."""
+    print(table)
+    print("benchmark: a run failed, so no file was written; mend it and give the same command again", file=sys.stderr)
+    return 1
 
 
 def _write(table: str, figures: object, options: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pharmatriples import Document, load
 from pharmatriples.documents import write_jsonl
 from pharmatriples.pseudo import pseudo_label
-from pharmatriples.releases import Refusal, read, sources
+from pharmatriples.releases import Columns, Refusal, read, sources
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,33 +24,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.jsonl")
     parser.add_argument(
         "--agreement",
-        type=float,
+        type=_share,
         default=0.8,
         help="smallest F1 between the models of a text that is kept (%(default)s)",
     )
     parser.add_argument(
-        "--confidence", type=float, default=0.5, help="smallest mean score of a mention that is kept (%(default)s)"
+        "--confidence", type=_share, default=0.5, help="smallest mean score of a mention that is kept (%(default)s)"
     )
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="of the texts (%(default)s)")
     options = parser.parse_args(arguments)
     try:
+        if options.out.is_dir() or not options.out.parent.is_dir():
+            raise ValueError(f"{options.out}: name a file in a folder that is there")
         documents = []
         for source in sources([options.texts]):
-            for release in [source] if isinstance(source, Refusal) else read(source):
+            for release in [source] if isinstance(source, Refusal) else read(source, Columns(options.text_column)):
                 if isinstance(release, Refusal):
                     raise ValueError(release.error)
                 documents.append(Document(release.id, release.text))
         kept, report = pseudo_label(
             [load(model) for model in options.models], documents, options.agreement, options.confidence
         )
-        write_jsonl(kept, options.out)
+        if kept:
+            write_jsonl(kept, options.out)
     except (ValueError, OSError) as error:
         print(f"pseudo_label: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("pseudo_label: stopped", file=sys.stderr)
         return 130
+    if not kept:
+        print(f"pseudo_label: {report}; {options.out} was not written", file=sys.stderr)
+        return 1
     print(f"{report}\n{len(kept)} documents written to {options.out}")
     return 0
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
+    return share
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def test_each_entry_is_trained_over_the_seeds_and_stands_on_every_set(config: Pa
 
 
 def test_the_mean_over_one_seed_is_the_score_of_the_whole_set(config: Path, tmp_path: Path) -> None:
-    made = entry(f"{config},max_steps=40")
+    made = entry(f"{config},max_steps=40,learning_rate=5e-3,head_learning_rate=5e-3")
     bench = Bench([made], [13], {}, tmp_path)
     (run,) = bench.runs()
     run.perform()
@@ -117,6 +117,7 @@ def test_the_mean_over_one_seed_is_the_score_of_the_whole_set(config: Path, tmp_
     figures = next(row for row in bench.rows() if row.set == "test").figures
     assert figures["mentions"].mean == pytest.approx(scores.mentions.micro.f1)
     assert figures["score"].mean == pytest.approx(scores.score)
+    assert scores.score > 0.5
 
 
 def test_what_is_finished_is_neither_trained_nor_scored_again(config: Path, tmp_path: Path) -> None:
@@ -126,6 +127,11 @@ def test_what_is_finished_is_neither_trained_nor_scored_again(config: Path, tmp_
     assert run.finished()
     model, found = tmp_path / "tiny-13" / "model.safetensors", tmp_path / "tiny-13.json"
     model.write_bytes(b"")  # whoever reads it fails
+    cut = replace(run, config=replace(run.config, output_dir=str(tmp_path / "other")))
+    cut.file(".json").write_text("[1]")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "training.json").write_text("[]")
+    assert cut.counts() == {}
     before = found.read_bytes()
     run.perform()
     assert found.read_bytes() == before
@@ -185,6 +191,10 @@ def test_the_table_goes_into_the_block_of_a_page(config: Path, tmp_path: Path, s
     table = (tmp_path / "table.md").read_text()
     assert page.read_text() == f"before\n<!-- evaluation:quality -->\n{table}<!-- /evaluation:quality -->\nafter\n"
     assert script.main(["quality", str(config), "--seeds", "13", *files, "--agreement", str(page)]) == 2
+    before = page.read_text(), (tmp_path / "table.md").read_text()
+    bad = f"bad={config},encoder=nowhere/at/all"
+    assert script.main(["quality", bad, str(config), "--seeds", "13", *files, *agreement]) == 1
+    assert (page.read_text(), (tmp_path / "table.md").read_text()) == before
 
 
 def test_the_interval_is_the_same_each_time_and_holds_the_mean() -> None:

@@ -114,9 +114,17 @@ def test_two_models_label_texts_that_training_then_takes(tmp_path: Path) -> None
     assert (labelled.id, labelled.split) == ("first", "train")
     assert len(labelled.mentions) == sum(len(e["mentions"]) for e in load(models[0])(acme().text)["entities"])
     assert script.main([*map(str, models), str(tmp_path / "nowhere.txt"), "-o", str(out)]) == 2
+    before = out.read_text()
+    assert script.main([*arguments[:-1], "1"]) == 1  # nothing is that sure
+    assert script.main([*arguments[:3], "-o", str(tmp_path / "no" / "out.jsonl")]) == 2
+    for wrong in ("80", "nan", "much"):
+        with pytest.raises(SystemExit):
+            script.main([*arguments, "--agreement", wrong])
+    assert out.read_text() == before
 
     own = [replace(acme(), id=f"d{i}", text=acme().text + " " * i, split="train") for i in range(1, 7)]
-    write_jsonl([*own, replace(acme(), id="v", text=acme().text + "!", split="validation")], tmp_path / "data.jsonl")
+    other = Document("v", "Another company reports that nothing has come of its trial in asthma.", split="validation")
+    write_jsonl([*own, other], tmp_path / "data.jsonl")
     config = TrainingConfig(
         output_dir="unused",
         data=str(tmp_path / "data.jsonl"),
@@ -124,9 +132,12 @@ def test_two_models_label_texts_that_training_then_takes(tmp_path: Path) -> None
         pseudo=str(out),
     )
     assert [d.id for d in read_splits(config)[1]["train"]] == [*(f"d{i}" for i in range(1, 7)), "first"]
-    write_jsonl([*own, replace(acme(), id="v", split="validation")], tmp_path / "data.jsonl")
-    with pytest.raises(TrainingError, match="document 'first' has the text of 'v' of the validation split"):
-        read_splits(config)
+    for split in ("validation", "test"):
+        held_out = replace(acme(), id="first", text=acme().text + " (Updated)", split=split)
+        write_jsonl([*own, other, held_out], tmp_path / "data.jsonl")
+        with pytest.raises(TrainingError, match=rf"'first' \({split}\) and 'pseudo: first' \(train\) share 9\d%"):
+            read_splits(config)
+    write_jsonl([*own, other], tmp_path / "data.jsonl")
     parts = [{d.id for d in read_splits(replace(config, pseudo="", train_limit=n))[1]["train"]} for n in (2, 4, 6)]
     assert [len(part) for part in parts] == [2, 4, 6]
     assert parts[0] < parts[1] < parts[2]

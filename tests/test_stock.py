@@ -52,6 +52,12 @@ def test_it_learns_a_release_by_heart_and_links_within_its_sentences(tmp_path: P
     assert ("event_date", "accepted", "May 2025") not in wordings
 
 
+def test_the_recipe_is_the_same_for_configurations_of_one_encoder_and_data(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    assert recipe(replace(config, tag_weight=20.0, max_steps=7, encoder_layers=1)) == recipe(config)
+    assert recipe(replace(config, seed=14)) != recipe(config)
+
+
 def test_an_empty_text_has_nothing(tmp_path: Path) -> None:
     config = replace(recipe(configured(tmp_path)), max_steps=1)
     train(config)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -19,9 +20,32 @@ from pharmatriples.dataset import read_documents
 from pharmatriples.documents import write_jsonl
 from pharmatriples.runs import is_current, read_splits
 from pharmatriples.training import TriplesTrainer, encoder_path, make_trainer, new_model, train
-from tiny import ROOT, SCHEMA, tiny_encoder_dir
+from tiny import ROOT, SCHEMA, tiny_encoder_config, tiny_encoder_dir, tiny_model_dir
+from torch import nn
+from transformers import (
+    AlbertConfig,
+    AutoModel,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    PreTrainedConfig,
+)
 
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.endswith("schema.yaml"))
+
+_SHAPE = {
+    **{"vocab_size": tiny_encoder_config().vocab_size, "hidden_size": 32, "num_hidden_layers": 3},
+    **{"num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 64},
+}
+# What is not as in BERT: names of dropouts, a width of the word embeddings of its own, kinds of layers.
+ENCODERS = [
+    AlbertConfig(embedding_size=16, **_SHAPE),
+    DistilBertConfig(
+        vocab_size=_SHAPE["vocab_size"], dim=32, n_layers=3, n_heads=2, hidden_dim=64, max_position_embeddings=64
+    ),
+    ElectraConfig(embedding_size=16, **_SHAPE),
+    ModernBertConfig(pad_token_id=0, bos_token_id=2, eos_token_id=3, cls_token_id=2, sep_token_id=3, **_SHAPE),
+]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +110,9 @@ def test_each_configuration_file_is_valid(path: Path) -> None:
         ("learning_rate=.inf", "learning_rate must be a finite number, found inf"),
         ("mention_size=-1", "mention_size must be above 0"),
         ("head_dropout=1", "head_dropout must be from 0 to below 1"),
-        ("warmup=-3", "warmup must be from 0 to 1"),
+        ("warmup=-3", "warmup must be from 0 to below 1"),
+        ("warmup=1.0", "warmup must be from 0 to below 1"),
+        ("max_steps=0", "max_steps must be above 0, or -1 for as many as epochs has, found 0"),
         ("weight_decay=-5", "weight_decay must be 0 or more"),
         ("seed=2024-02-30", "'seed=2024-02-30': the value is not YAML"),
         ("output_dir=" + "[" * 5000, "the value is not YAML"),
@@ -254,6 +280,16 @@ def test_overwriting_replaces_a_model_and_nothing_else(
     assert (tmp_path / "full" / "thesis.txt").read_text() == "precious"
 
 
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("elsewhere", target_is_directory=True)])
+def test_an_output_that_is_a_file_or_a_link_is_refused_before_training(
+    make: Callable[[Path], object], workspace: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    make(tmp_path / "out")
+    with pytest.raises(TrainingError, match="is a file, a link or no folder of its own"):
+        train(config(workspace, tmp_path / "out"), overwrite=True)
+
+
 def test_a_slash_after_the_output_changes_nothing(workspace: Path, tmp_path: Path) -> None:
     for _ in range(2):
         train(replace(config(workspace, tmp_path, max_steps=1), output_dir=f"{tmp_path / 'x'}/"), overwrite=True)
@@ -266,6 +302,26 @@ def test_an_encoder_that_is_not_there_is_named(workspace: Path, tmp_path: Path) 
         train(config(workspace, tmp_path / "x", encoder=str(tmp_path / "nowhere")))
     with pytest.raises(TrainingError, match="window 128 is longer than the encoder's 64 positions"):
         train(config(workspace, tmp_path / "x", window=128))
+
+
+def test_a_trained_model_is_no_encoder(workspace: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="is a trained model; name the encoder that it was trained from"):
+        new_model(config(workspace, tmp_path, encoder=str(tiny_model_dir(tmp_path / "mine"))), SCHEMA, False)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: encoder.model_type)
+def test_encoders_of_several_kinds_are_trained_and_loaded(
+    encoder: PreTrainedConfig, workspace: Path, tmp_path: Path
+) -> None:
+    folder = tiny_encoder_dir(tmp_path / "encoder")
+    AutoModel.from_config(encoder).save_pretrained(folder)
+    made = config(workspace, tmp_path / "run", encoder=str(folder), encoder_layers=1, encoder_dropout=0.25, max_steps=2)
+    model, _ = new_model(made, SCHEMA, False)
+    shares = {module.p for module in model.encoder.modules() if isinstance(module, nn.Dropout)}
+    assert shares <= {0.0, 0.25}
+    assert 0.25 in shares
+    train(made)
+    assert load(tmp_path / "run")("NMPA accepted the NDA.").keys() == {"entities", "relations", "records"}
 
 
 def test_the_command_says_errors_in_one_line(tmp_path: Path) -> None:

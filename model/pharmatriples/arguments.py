@@ -28,7 +28,7 @@ class TrainingConfig:
         output_dir: where the finished model goes; OUTPUT_DIR.partial holds the run until then.
         encoder_layers: layers of the encoder that are kept, from the lowest on; 0 keeps all.
         freeze_embeddings: whether the encoder's word embeddings stay as they are.
-        epochs: passes over the train split; max_steps, where it is above 0, ends the run earlier.
+        epochs: passes over the train split; max_steps: steps in their place, or -1.
         batch_size: documents in a step, over all processes.
         learning_rate: of the encoder; head_learning_rate: of the heads. Both rise over the first `warmup` share of
             the steps, then fall to 0. adam_beta2: decay of the squared gradients that AdamW remembers; weight_decay: of
@@ -84,10 +84,12 @@ class TrainingConfig:
         for name in ("train_limit", "encoder_layers", "weight_decay", "tag_weight"):
             if getattr(self, name) < 0:
                 raise TrainingError(f"{name} must be 0 or more, found {getattr(self, name)}")
-        for name in ("varied", "name_threshold", "warmup"):
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise TrainingError(f"max_steps must be above 0, or -1 for as many as epochs has, found {self.max_steps}")
+        for name in ("varied", "name_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TrainingError(f"{name} must be from 0 to 1, found {getattr(self, name)}")
-        for name in ("adam_beta2", "head_dropout", "encoder_dropout"):
+        for name in ("adam_beta2", "head_dropout", "encoder_dropout", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be from 0 to below 1, found {getattr(self, name)}")
         if not 0 <= self.stride < self.window - 8:

@@ -175,7 +175,7 @@ class Run:
         """Set -> counts, and the key of what they were counted on; perhaps another model, or other documents."""
         try:
             return dict(json.loads(self.file(".json").read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError):  # no JSON, or no object
             return {}
 
     def _key(self, documents: Sequence[Document]) -> str:

@@ -96,7 +96,8 @@ class TriplesModel(PreTrainedModel):
         types, relations = len(self.schema.entities), len(self.schema.relations)
         self.dropout = nn.Dropout(config.head_dropout)
         # What an uncased encoder cannot see; 0 for pieces of no word.
-        self.piece_shapes = nn.Embedding(1 + len(SHAPES), width, padding_idx=0)
+        embedded = self.encoder.get_input_embeddings().embedding_dim
+        self.piece_shapes = nn.Embedding(1 + len(SHAPES), embedded, padding_idx=0)
         self.words = WordStates(width)
         self.tagger = nn.Linear(width, 1 + 2 * types)
         self.mention = nn.Linear(3 * width, size)

@@ -18,6 +18,7 @@ from .arguments import TrainingConfig, TrainingError
 from .dataset import read_documents
 from .documents import Document
 from .schema import Schema
+from .splits import leaks
 
 RECORD = "training.json"
 Splits: TypeAlias = tuple[Schema, dict[str, list[Document]]]
@@ -27,7 +28,7 @@ def read_splits(config: TrainingConfig) -> Splits:
     """The schema of a run, and its documents of the splits train and validation.
 
     Raises:
-        TrainingError: a text of `pseudo` stands in the validation split.
+        TrainingError: a text of `pseudo`, or nearly the same, stands in the validation or the test split.
         ValueError: a file cannot be used; see `read_documents`.
     """
     schema = Schema.from_yaml(config.schema)
@@ -37,14 +38,12 @@ def read_splits(config: TrainingConfig) -> Splits:
         Random(0).shuffle(order)
         documents["train"] = [documents["train"][i] for i in sorted(order[: config.train_limit])]
     if config.pseudo:
-        held_out = {d.text: d.id for d in documents["validation"]}
-        for document in read_documents(config.pseudo, schema, split="train"):
-            if document.text in held_out:
-                raise TrainingError(
-                    f"{config.pseudo}: document {document.id!r} has the text of {held_out[document.text]!r} of the "
-                    "validation split; leave it out"
-                )
-            documents["train"].append(document)
+        labelled = read_documents(config.pseudo, schema, split="train")
+        held_out = [d for d in read_documents(config.data, schema) if d.split != "train"]
+        both = [*held_out, *(dataclasses.replace(d, id=f"pseudo: {d.id}") for d in labelled)]
+        if found := [pair for pair in leaks(both) if "train" in (pair.first.split, pair.second.split)]:
+            raise TrainingError(f"{config.pseudo}: {found[0]}; leave out what is held out ({len(found)} such pairs)")
+        documents["train"] += labelled
     return schema, documents
 
 
@@ -55,7 +54,8 @@ def is_current(config: TrainingConfig, read: Callable[[TrainingConfig], Splits] 
         found = json.loads((Path(config.output_dir) / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return all(found.get(key) == value for key, value in run_record(config, schema, documents).items())
+    wanted = run_record(config, schema, documents)
+    return isinstance(found, dict) and all(found.get(key) == value for key, value in wanted.items())
 
 
 def run_record(config: TrainingConfig, schema: Schema, documents: Mapping[str, Sequence[Document]]) -> dict[str, Any]:
@@ -72,8 +72,10 @@ def folders(config: TrainingConfig) -> tuple[Path, Path]:
         TrainingError: `output_dir` names no folder of its own, or what is there is no model.
     """
     output = Path(config.output_dir)
-    if output.name in ("", ".."):
-        raise TrainingError(f"output_dir {config.output_dir!r} is no folder of its own; choose one such as runs/mine")
+    if output.name in ("", "..") or output.is_symlink() or output.is_file():
+        raise TrainingError(
+            f"output_dir {config.output_dir!r} is a file, a link or no folder of its own; choose one such as runs/mine"
+        )
     is_model = any((output / name).is_file() for name in (RECORD, CONFIG_NAME))
     if output.is_dir() and any(output.iterdir()) and not is_model:
         raise TrainingError(f"{output} holds something else than a model; choose another output_dir")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,7 @@ def check_folder(folder: Path, model_type: str) -> dict[str, tuple[int, ...]]:
     positions = encoder.get("max_position_embeddings")
     if isinstance(positions, int) and config.get("window", 0) > positions:
         raise ModelError(f"{CONFIG}: window {config['window']} is longer than the encoder's {positions} positions")
+    _check_learned(config)
     for key, value in _items(config):
         _check(f"{CONFIG}: {key}", key, value, len(shapes))
     json_object(folder / TOKENIZER, LARGEST_TOKENIZER)
@@ -173,6 +174,40 @@ def _check(where: str, key: str, value: Any, tensors: int) -> None:
         for name in _code(key, value):
             if not isinstance(name, str) or ".." in name or not _CODE.fullmatch(name):
                 raise ModelError(f"{where} has {name!r:.60}; a class is named as module.Class")
+
+
+def _check_learned(config: Mapping[str, Any]) -> None:
+    """Refuse thresholds and a calibration that are not as training leaves them."""
+    thresholds, calibration = config.get("thresholds") or {}, config.get("calibration") or {}
+    if not _all(thresholds, _is_share):
+        raise ModelError(f"{CONFIG}: thresholds must map names to numbers from 0 to 1, found {thresholds!r:.60}")
+    parts = {"scales": _is_scale, "thresholds": _are_met}
+    if not _all(calibration, lambda part: True) or not all(
+        key in parts and _all(part, parts[key]) for key, part in calibration.items()
+    ):
+        raise ModelError(f"{CONFIG}: calibration is not as training leaves it; set it to null to do without")
+
+
+def _all(values: Any, sound: Callable[[Any], bool]) -> bool:
+    """Whether it is an object all of whose values are sound."""
+    return isinstance(values, dict) and all(map(sound, values.values()))
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _is_scale(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(v, int | float) and math.isfinite(v) for v in value)
+    )
+
+
+def _are_met(value: Any) -> bool:
+    """Whether it maps precisions, as texts, to probabilities."""
+    return _all(value, _is_share) and all(re.fullmatch(r"[01](\.\d+)?", precision) for precision in value)
 
 
 def _check_tokenizer(where: str, key: str, value: Any) -> None:

@@ -8,7 +8,6 @@ the schema has a relation for their types and a sentence holds mentions of both.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -34,7 +33,10 @@ from .training import encoder_path, in_bf16, keep_freed_memory
 
 def recipe(config: TrainingConfig) -> TrainingConfig:
     """The recipe's own rates, lengths and batches, on the data and the encoder of a configuration."""
-    return replace(config, window=min(256, config.window), stride=0, batch_size=8, learning_rate=3e-4, epochs=6.0)
+    taken = ("output_dir", "data", "schema", "encoder", "precision", "train_limit", "pseudo", "seed")
+    own = {"window": min(256, config.window), "stride": 0, "batch_size": 8, "learning_rate": 3e-4, "epochs": 6.0}
+    values: dict[str, Any] = {**{name: getattr(config, name) for name in taken}, **own}
+    return TrainingConfig(**values)
 
 
 def train(config: TrainingConfig, resume: bool = False) -> None:

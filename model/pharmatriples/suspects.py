@@ -29,7 +29,7 @@ from .splits import assign_splits
 from .training import train
 from .windows import Windower
 
-VALIDATION = 0.1  # of what a model is trained on: chooses its best epoch
+VALIDATION = 0.1  # of what a model is trained on: calibrates its scores
 
 
 class SuspectsError(ValueError):

