@@ -69,6 +69,13 @@ def write(path: Path, data: dict[str, Any]) -> Path:
     return path
 
 
+def test_a_text_with_elements_in_it_is_read_whole(tmp_path: Path) -> None:
+    path = write(tmp_path / "some.xml", collection())
+    path.write_text(path.read_text().replace(TITLE, f"<i>{TITLE[:4]}</i>{TITLE[4:]}"))
+    (document,) = read_bioc(path, SCHEMA).documents
+    assert document.text.startswith(TITLE)
+
+
 @pytest.mark.parametrize("name", ["some.xml", "some.BioC.XML.gz", "some.bioc.json"])
 def test_the_same_is_read_as_from_pubtator(tmp_path: Path, name: str) -> None:
     (tmp_path / "some.txt").write_text("\n".join(LINES), encoding="utf-8")

@@ -203,6 +203,38 @@ def test_an_entity_whose_arrow_was_taken_away_becomes_two() -> None:
     assert Relation("event_organization", "e1", "ORGANIZATION-1") in document.relations
 
 
+def test_an_entity_stays_one_where_a_mention_in_its_middle_is_drawn_again() -> None:
+    release = replace(
+        RELEASE,
+        text=f"{TEXT} ACM-101.",
+        mentions=(*RELEASE.mentions, Mention(len(TEXT) + 1, len(TEXT) + 8, "DRUG", "d1")),
+    )
+    # With the region the browser takes its arrows away.
+    left = [item for item in items(release) if "d1·2" not in (item.get("id"), item.get("from_id"), item.get("to_id"))]
+    for drawn in ([], span("kX3", at("ACM-101", 2), "DRUG")):
+        made = {"data": {"id": "x", "text": release.text}, "annotations": [{"result": left + drawn}]}
+        (document,) = read_export([made], SCHEMA).documents
+        assert {m.entity for m in document.mentions if m.type == "DRUG"} == {"d1"}
+
+
+def test_what_is_marked_in_another_text_is_refused() -> None:
+    other = span("t", at("CD19"), "TARGET")
+    document, notes = read_one([*items(), *[item | {"to_name": "title"} for item in other]])
+    assert document == read_one(items())[0]
+    assert notes == [
+        "refused region: marks 'title'; what is marked must be called 'text' in the labeling configuration"
+    ]
+
+
+def test_a_later_change_makes_an_annotation_the_latest() -> None:
+    old = {"created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-03-01T00:00:00Z"}
+    new = {"created_at": "2026-02-01T00:00:00Z", "updated_at": "2026-02-01T00:00:00Z"}
+    annotations = [{"result": items(), "completed_by": 1, **old}, {"result": [], "completed_by": 2, **new}]
+    made = {"data": {"id": "acme", "text": TEXT}, "annotations": annotations}
+    (document,) = read_export([made], SCHEMA, policy("latest", SCHEMA)).documents
+    assert len(document.mentions) == len(RELEASE.mentions)
+
+
 def test_entities_joined_by_an_arrow_take_the_name_of_the_first() -> None:
     document, _ = read_one([*items(), arrow("o1·1", "o2·1", "alias_of")])
     assert [m.entity for m in document.mentions if m.type == "ORGANIZATION"] == ["o2", "o2", "o2"]

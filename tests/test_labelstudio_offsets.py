@@ -76,6 +76,20 @@ def test_one_span_that_fits_only_in_code_points_keeps_the_task_in_code_points() 
     assert "value.text says 'CD19', the text there 'D19 '" in notes[0]
 
 
+def test_each_annotation_counts_in_its_own_units() -> None:
+    old, new = (spans(of("ABC-1"), of("CD19"))["annotations"][0] for of in (units, points))
+    unsure = spans((0, 1, "x"))["annotations"][0] | {"result": []}
+    task = {"data": {"id": "x", "text": TEXT}, "annotations": [old, new, unsure]}
+    for export in (task, json.loads(json.dumps(export_task(task)))):
+        found = [[d.wording(m) for m in d.mentions] for d in read_export([export], SCHEMA).documents]
+        assert found == [["ABC-1", "CD19"], ["ABC-1", "CD19"], []]
+
+
+def test_what_lies_in_the_middle_of_a_character_is_refused_in_the_committed_form_too() -> None:
+    task = spans(units("ABC-1"), (1, 8, "?"))
+    assert read(json.loads(json.dumps(export_task(task))))[0] == read(task)[0] == ["ABC-1"]
+
+
 def test_utf16_offsets_in_the_middle_of_a_character_are_refused() -> None:
     _, notes = read(spans(units("ABC-1"), (1, 3, "?")))
     assert notes[1].startswith("refused region: offsets count UTF-16 units here")

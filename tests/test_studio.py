@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import os
@@ -268,6 +269,54 @@ def test_inputs_of_every_kind_are_tasks(tmp_path: Path) -> None:
     assert "annotations" not in found["seed-000"]
     assert len(found["d"]["annotations"]) == 1
     assert tasks_of([tmp_path / "d.jsonl.gz"], SCHEMA, predictions=True)["d"]["predictions"][0]["model_version"] == "d"
+
+
+def test_a_line_that_marks_nothing_is_a_task_to_annotate_and_one_with_no_mentions_a_reviewed_one(
+    tmp_path: Path,
+) -> None:
+    lines = [{"id": "new", "text": "Acme news."}, {"id": "done", "text": "Acme news.", "mentions": []}]
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    found = tasks_of([path], SCHEMA)
+    assert "annotations" not in found["new"]
+    assert [one["result"] for one in found["done"]["annotations"]] == [[]]
+    path.write_text(json.dumps({"id": "x", "text": "ACM-101", "labels": [[0, 7, "DRUG"]]}))
+    with pytest.raises(ValueError, match="document 'x': what is marked stands in 'mentions', found 'labels'"):
+        tasks_of([path], SCHEMA)
+
+
+def test_an_export_brings_its_predictions_or_its_annotations_as_such(tmp_path: Path) -> None:
+    (task,) = tasks("a")
+    marked = task["annotations"][0]["result"]
+    (tmp_path / "x.json").write_text(json.dumps([task | {"predictions": [{"model_version": "m", "result": []}, 3]}]))
+    assert tasks_of([tmp_path / "x.json"], SCHEMA)["a"]["predictions"] == [{"model_version": "m", "result": []}]
+    sent = tasks_of([tmp_path / "x.json"], SCHEMA, predictions=True)["a"]
+    assert "annotations" not in sent
+    assert [one["model_version"] for one in sent["predictions"]] == ["m", "x"]
+    assert len(sent["predictions"][1]["result"]) == len(marked)
+
+
+def test_a_folder_is_read_as_by_the_extraction(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (empty := tmp_path / "empty").mkdir()
+    (tmp_path / "a.TXT").write_text("one")
+    (tmp_path / "sub" / "b.txt.gz").write_bytes(gzip.compress(b"two"))
+    assert {id_: task["data"]["text"] for id_, task in tasks_of([tmp_path], SCHEMA).items()} == {"a": "one", "b": "two"}
+    (tmp_path / "c.txt").write_bytes("three".encode("utf-16-le"))
+    with pytest.raises(StudioError, match="c.txt: "):
+        tasks_of([tmp_path], SCHEMA)
+    with pytest.raises(StudioError, match="no text and no data"):
+        tasks_of([empty], SCHEMA)
+
+
+def test_that_several_made_the_annotations_is_told_when_it_is_not_sent() -> None:
+    connection, project, said = standing_in([])
+    by = [{"result": [], "completed_by": {"email": f"{who}@acme.com"}} for who in ("ann", "bob")]
+    assert connection.push(project, [{"data": {"id": "a", "text": "Acme"}, "annotations": by}]) == 1
+    assert said == [
+        "release 'a': that its annotations are by ann@acme.com, bob@acme.com is not sent; on the server they are all "
+        "yours, and policies such as latest or by:WHO cannot tell them apart"
+    ]
 
 
 def test_tasks_without_an_id_are_named_by_their_file_and_all_arrive(tmp_path: Path) -> None:

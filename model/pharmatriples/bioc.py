@@ -63,7 +63,7 @@ def _from_xml(element: ElementTree.Element) -> dict[str, Any]:
         elif child.tag in _LISTS:
             found.setdefault(_LISTS[child.tag], []).append(_from_xml(child))
         else:
-            found[child.tag] = child.text or ""
+            found[child.tag] = "".join(child.itertext())
     return found
 
 

@@ -268,6 +268,8 @@ class Document:
         if not isinstance(data, Mapping):
             raise DocumentError(f"a document is a JSON object, found {type(data).__name__}")
         name = data.get("id")
+        if other := [key for key in _ELSEWHERE if data.get(key) and not data.keys() & {"mentions", "entities"}]:
+            raise DocumentError(f"document {name!r}: what is marked stands in 'mentions', found {other[0]!r}")
         if "entities" in data and "mentions" not in data:
             data = {**data, "mentions": list(_flat_mentions(_list(data, "entities", name), name))}
         mentions = [_mention(m, name) for m in _list(data, "mentions", name)]
@@ -293,6 +295,8 @@ class Document:
         return replace(self, split=split)
 
 
+# Where other tools keep what is marked: such a line is no document without mentions.
+_ELSEWHERE = ("spans", "labels", "label", "ents", "annotations", "tags", "ner_tags")
 _MENTION_KEYS = ("start", "end", "type", "entity", "text", "score")
 
 
@@ -345,6 +349,15 @@ def read_jsonl(path: str | Path) -> Iterator[Document]:
     Raises:
         DocumentError: with file and line.
     """
+    return (document for document, _ in read_lines(path))
+
+
+def read_lines(path: str | Path) -> Iterator[tuple[Document, bool]]:
+    """`read_jsonl`, and with each document whether its line says what is marked in it, be it nothing.
+
+    Raises:
+        DocumentError: with file and line.
+    """
     path = Path(path)
     seen: dict[str, int] = {}
     try:
@@ -354,7 +367,8 @@ def read_jsonl(path: str | Path) -> Iterator[Document]:
                 if not line.strip():
                     continue
                 try:
-                    document = Document.from_dict(json.loads(line))
+                    data = json.loads(line)
+                    document = Document.from_dict(data)
                 except DocumentError as error:
                     raise DocumentError(f"{path}:{number}: {error}") from None
                 except (ValueError, RecursionError) as error:
@@ -364,7 +378,7 @@ def read_jsonl(path: str | Path) -> Iterator[Document]:
                         f"{path}:{number}: document {document.id!r} stood in line {seen[document.id]} already"
                     )
                 seen[document.id] = number
-                yield document
+                yield document, "mentions" in data or "entities" in data
     except FileNotFoundError:
         raise DocumentError(f"{path}: no such file") from None
     except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from .documents import Document, Mention, Relation
 from .import_report import ImportReport, Item, LabelStudioError
 from .labelstudio_offsets import Utf16Text, trimmed, utf16_text
-from .labelstudio_result import kind_of, offset_of, region_id, text_of
+from .labelstudio_result import TEXT, kind_of, offset_of, region_id, text_of
 from .labelstudio_task import (
     LONG_AGO,
     Policy,
@@ -30,7 +30,7 @@ from .labelstudio_task import (
 )
 from .schema import Schema
 
-LABELS, TEXT = "label", "text"  # names of the span control and of the text in the labeling configuration
+LABELS = "label"  # name of the span control in the labeling configuration
 COLOURS = (
     *("#1f77b4", "#2ca02c", "#d62728", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#7f7f7f"),
     *("#393b79", "#637939", "#843c39", "#8c6d31", "#7b4173", "#3182bd", "#31a354", "#e6550d", "#756bb1", "#636363"),
@@ -243,15 +243,17 @@ def export_task(task: Any, position: int = 0, people: bool = False) -> dict[str,
         return kept | ({"annotations": annotations} if annotations else {})
     text = text_of(data, "text")
     utf16 = utf16_text(text, spans_of(annotations))
-    several = len(_annotators(task)) > 1
+    units = [utf16_text(text, spans_of([one]), utf16) for one in annotations]
+    several = len(annotators(task)) > 1
     if annotations:
         kept["annotations"] = [
-            _export_annotation(one, text, utf16, people or several, several) for one in sorted(annotations, key=_number)
+            _export_annotation(one, text, own, people or several, several)
+            for one, own in sorted(zip(annotations, units, strict=True), key=lambda pair: _number(pair[0]))
         ]
     return kept
 
 
-def _annotators(task: Any) -> list[str]:
+def annotators(task: Any) -> list[str]:
     """Who made the annotations of a task, one name for each that was not cancelled."""
     annotations = [one for one in listed(task, "annotations") if isinstance(one, Mapping)]
     return [annotator_of(one) for one in annotations if not one.get("was_cancelled")]
@@ -322,8 +324,9 @@ def _export_item(item: Any, utf16: Utf16Text | None) -> Any:
     kept = {key: value for key, value in sorted(item.items()) if key not in ("origin", "score") and value is not None}
     if kind_of(item) in ("region", "choice") and isinstance(item.get("value"), Mapping):
         kept["value"] = {key: value for key, value in item["value"].items() if key != "text"}
-        if utf16 and (span := utf16.span(*_place(item))):
-            kept["value"] |= {"start": span[0], "end": span[1]}
+        if utf16:  # what is refused, as no place of the text, must not become one
+            start, end = utf16.span(*_place(item)) or (None, None)
+            kept["value"] |= {"start": start, "end": end}
     return kept
 
 
@@ -334,8 +337,8 @@ def export_text(tasks: Iterable[Any]) -> str:
     where the export has several annotators, or a task of it several annotations.
     """
     tasks = list(tasks)
-    annotators = [_annotators(task) for task in tasks]
-    people = any(len(own) > 1 for own in annotators) or len({who for own in annotators for who in own}) > 1
+    made = [annotators(task) for task in tasks]
+    people = any(len(own) > 1 for own in made) or len({who for own in made for who in own}) > 1
     exported = [export_task(task, position, people) for position, task in enumerate(tasks, 1)]
     exported.sort(key=lambda task: task["data"]["id"])
     return "[\n" + ",\n".join(json.dumps(task, ensure_ascii=False, sort_keys=True) for task in exported) + "\n]\n"

@@ -54,10 +54,11 @@ class Utf16Text:
         return self._places[start], self._places[end]
 
 
-def utf16_text(text: str, spans: Iterable[tuple[int, int, str]]) -> Utf16Text | None:
-    """A converter of offsets where the spans (start, end, `value.text`) of a task count UTF-16 units, else None.
+def utf16_text(text: str, spans: Iterable[tuple[int, int, str]], unsure: Utf16Text | None = None) -> Utf16Text | None:
+    """A converter of offsets where the spans (start, end, `value.text`) count UTF-16 units, else None.
 
-    They do where some agree with their `value.text` only as UTF-16 units, and none only as code points.
+    They do where some agree with their `value.text` only as UTF-16 units, and none only as code points; where no
+    span tells, it is `unsure`.
     """
     if text.isascii() or max(text) <= "\uffff":
         return None
@@ -70,4 +71,4 @@ def utf16_text(text: str, spans: Iterable[tuple[int, int, str]]) -> Utf16Text | 
         if fits_points and not fits_units:
             return None
         found = found or (fits_units and not fits_points)
-    return converter if found else None
+    return converter if found else unsure

@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, pairwise
 from typing import Any, NamedTuple
 
 from .documents import Mention, Relation
@@ -18,12 +18,13 @@ from .labelstudio_offsets import Utf16Text, agrees, trimmed
 from .schema import Schema
 
 KINDS = {"labels": "region", "choices": "choice", "relation": "relation"}  # type of an item -> its kind
+TEXT = "text"  # name of the text in the labeling configuration
 # The browser makes a CSS class of a region id: blanks, dots and `#` would break the page or its colours. Its own
 # ids are of letters, digits, `-` and `_`, so that the dot `·` tells ours from those.
 DOT = "·"
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 ESCAPED = re.compile(rf"{DOT}([0-9a-f]{{1,5}}|10[0-9a-f]{{4}}){DOT}")
-REGION_ID = re.compile(rf"((?:[A-Za-z0-9_-]|{ESCAPED.pattern})*){DOT}[1-9][0-9]*\Z")
+REGION_ID = re.compile(rf"((?:[A-Za-z0-9_-]|{ESCAPED.pattern})*){DOT}([1-9][0-9]{{,8}})\Z")
 
 
 def region_id(entity: str, number: int) -> str:
@@ -35,6 +36,11 @@ def entity_of(region: str) -> str | None:
     """The entity in an id that `region_id` made; None for the ids of regions that a person drew."""
     match = REGION_ID.match(region)
     return ESCAPED.sub(lambda escaped: chr(int(escaped[1], 16)), match[1]) if match else None
+
+
+def number_of(region: str) -> int:
+    """The K of an id that `region_id` made."""
+    return int(region.rpartition(DOT)[2])
 
 
 def kind_of(item: Any) -> str:
@@ -80,8 +86,9 @@ class Marked(NamedTuple):
 def read_result(result: list[Any], text: str, schema: Schema, utf16: Utf16Text | None = None) -> Marked:
     """Read the result of one annotation of `text`, whose offsets count UTF-16 units where `utf16` is given.
 
-    Items are grouped by region id; entities are the connected components of the alias arrows, to which regions
-    that a person drew are joined by their wording; relations between regions become relations between entities.
+    Items are grouped by region id; entities are the connected components of the alias arrows, and of those that went
+    with a mention that is gone; regions that a person drew are joined to them by their wording; relations between
+    regions become relations between entities.
     Never raises for what the result holds.
     """
     reader = _Reader(result, text, schema, utf16)
@@ -184,6 +191,8 @@ class _Reader:
         region.items.append(place)
 
     def _span(self, place: int, item: Any) -> tuple[int, int, str]:
+        if (marked := text_of(item, "to_name") or TEXT) != TEXT:
+            raise _Refused(f"marks {marked!r}; what is marked must be called {TEXT!r} in the labeling configuration")
         label = _only(value_of(item, "labels"), "label")
         if label not in self.schema.entities:
             raise _Refused(f"label {label!r} is none of {', '.join(self.schema.entities)}")
@@ -360,6 +369,7 @@ def _entities(regions: list[_Region], arrows: list[_Arrow], text: str, schema: S
         entity = entity_of(region.id)
         if entity is not None and region.type not in schema.alias_types:
             components.join(region, firsts.setdefault((region.type, entity), region))
+    _join_over_gaps(components, regions)
     _join_drawn(components, [region for region in regions if region.type in schema.named_types], text)
 
     grouped: dict[_Region, list[_Region]] = {}
@@ -376,6 +386,18 @@ def _entities(regions: list[_Region], arrows: list[_Arrow], text: str, schema: S
         used.add(name)
         names |= dict.fromkeys(members, name)
     return {region: names[region] for region in regions}
+
+
+def _join_over_gaps(components: _Components, regions: list[_Region]) -> None:
+    """Join mentions of one entity between whose numbers some lack: with a mention its arrows were taken away, too."""
+    numbered: dict[tuple[str, str], dict[int, _Region]] = {}
+    for region in regions:
+        if (entity := entity_of(region.id)) is not None:
+            numbered.setdefault((region.type, entity), {})[number_of(region.id)] = region
+    for own in numbered.values():
+        for (number, earlier), (following, later) in pairwise(sorted(own.items())):
+            if following > number + 1:
+                components.join(earlier, later)
 
 
 def _join_drawn(components: _Components, regions: list[_Region], text: str) -> None:

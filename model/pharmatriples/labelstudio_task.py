@@ -138,7 +138,8 @@ class TaskReader:
             split=data.get("split") or None,
         )
         utf16 = utf16_text(bare.text, spans_of(annotations))
-        read = [self._read_annotation(annotation, bare, utf16) for annotation in annotations]
+        units = [utf16_text(bare.text, spans_of([one]), utf16) for one in annotations]
+        read = [self._read_annotation(one, bare, own) for one, own in zip(annotations, units, strict=True)]
         given = [found.annotated for found in read if isinstance(found, _Read)]
         chosen = list(self.policy(given)) if given else []
         self._take(chosen)

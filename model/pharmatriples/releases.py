@@ -259,7 +259,7 @@ def _read_csv(file: BinaryIO, source: Source, columns: Columns, max_chars: int) 
 
 
 def _read_rows(lines: CsvLines, source: Source, columns: Columns, max_chars: int) -> Iterator[Release | Refusal]:
-    rows = csv.reader(lines)
+    rows = csv.reader(lines, strict=True)
     header: list[str] = []
     while True:
         lines.length = 0
@@ -270,11 +270,11 @@ def _read_rows(lines: CsvLines, source: Source, columns: Columns, max_chars: int
         except StopIteration:
             break
         except csv.Error as error:
-            yield Refusal(id_, f"{where}: not CSV ({error}); check the line")
+            if lines.unclosed:  # the cell would hold all that follows
+                yield Refusal(id_, f"{where}: a quote is open from here to the end of the file; close it")
+                return
+            yield Refusal(id_, f"{where}: not CSV ({error}); check the quotes of the line, and those within double")
             continue
-        if lines.unclosed:  # the cell would hold all that follows
-            yield Refusal(id_, f"{where}: a quote is open from here to the end of the file; close it")
-            return
         if not header:
             header = row
             if header and (wrong := _wrong_columns(source.path, header, columns)):
@@ -288,6 +288,9 @@ def _read_rows(lines: CsvLines, source: Source, columns: Columns, max_chars: int
                 yield Refusal(id_, f"{where}: longer than {lines.longest} characters; cut it, or raise --max-chars")
             elif any(_NOT_UTF8.search(values.get(name, "")) for name in vars(columns).values()):
                 yield Refusal(id_, f"{where}: not UTF-8 text; convert the file to UTF-8")
+            elif any(row[len(header) :]):
+                found = f"{len(row)} cells below {len(header)} names"
+                yield Refusal(id_, f"{where}: {found}; put a text with commas or line breaks in quotes")
             else:
                 yield _release(id_, where, values, columns, max_chars)
     if not header:

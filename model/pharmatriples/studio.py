@@ -13,10 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from .documents import Document, read_jsonl
-from .labelstudio import document_id, export_task, labeling_config, missing_controls, read_export, read_tasks
+from .documents import Document, read_lines
+from .labelstudio import (
+    annotators,
+    document_id,
+    export_task,
+    labeling_config,
+    missing_controls,
+    read_export,
+    read_tasks,
+)
 from .labelstudio import task_from_document as task_of
-from .labelstudio_task import given_text
+from .labelstudio_task import given_text, listed
+from .releases import TEXTS, Refusal, Source, read, sources
 from .schema import Schema
 
 BATCH = 500  # tasks per import request
@@ -120,13 +129,32 @@ class Studio:
             StudioError: the project has another text of the id of one of them, the server refuses them, or it cannot
                 be reached any more.
         """
-        new = [_for_import(task) for task in self._missing(project, tasks)]
+        new = [self._for_import(task) for task in self._missing(project, tasks)]
         sent: set[int] = set()
         for start in range(0, len(new), BATCH):
             sent.update(self._import(project, new[start : start + BATCH]))
         if new:
             self._remove_doubles(project, sent)
         return len(new)
+
+    def _for_import(self, task: Mapping[str, Any]) -> dict[str, Any]:
+        """A task without the names of its annotators: the server refuses those that it does not know."""
+        sent = dict(task)
+        if len(people := annotators(task)) > 1:
+            self.say(
+                f"release {document_id(task)!r}: that its annotations are by {', '.join(people)} is not sent; on the "
+                "server they are all yours, and policies such as latest or by:WHO cannot tell them apart"
+            )
+        if "annotations" in task:
+            dropped = ("completed_by", "updated_at")
+            sent["annotations"] = [{k: v for k, v in one.items() if k not in dropped} for one in task["annotations"]]
+        try:
+            json.dumps(sent, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise StudioError(
+                f"release {document_id(task)!r} holds half of a surrogate pair, which cannot be sent; repair its text"
+            ) from None
+        return sent
 
     def _missing(self, project: Any, tasks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """Those of the tasks that the project does not have: none of their id is there.
@@ -246,21 +274,6 @@ class Studio:
         self.client.projects.update(project.id, model_version=BACKEND)
 
 
-def _for_import(task: Mapping[str, Any]) -> dict[str, Any]:
-    """A task without the names of its annotators: the server refuses those that it does not know."""
-    sent = dict(task)
-    if "annotations" in task:
-        dropped = ("completed_by", "updated_at")
-        sent["annotations"] = [{k: v for k, v in one.items() if k not in dropped} for one in task["annotations"]]
-    try:
-        json.dumps(sent, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise StudioError(
-            f"release {document_id(task)!r} holds half of a surrogate pair, which cannot be sent; repair its text"
-        ) from None
-    return sent
-
-
 class _Passing(StudioError):
     """What may be over at the next attempt."""
 
@@ -330,28 +343,42 @@ def tasks_of(paths: Iterable[Path], schema: Schema, predictions: bool = False) -
 
 
 def _tasks(path: Path, schema: Schema, predictions: bool) -> Iterator[dict[str, Any]]:
-    if path.is_dir():
-        files = sorted(path.glob("*.txt"))
-        if not files:
-            raise StudioError(f"{path}: no .txt file in this folder")
-        for file in files:
-            yield from _tasks(file, schema, predictions)
-    elif path.suffix == ".txt":
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise StudioError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-        yield task_of(Document(id=path.stem, text=text), schema, as_=None)
+    if path.is_dir() or path.name.lower().endswith(TEXTS):
+        yield from _texts(path, schema)
     elif path.suffix == ".json":
-        read_export(path, schema).report.check()
-        for position, task in enumerate(read_tasks(path), 1):
-            exported = export_task(task, position)
-            if document_id(task) != document_id(task, position):  # no id at all: the position must not name it alone,
-                exported["data"]["id"] = f"{path.stem}-at-{position}"  # another file has a task there, too
-            yield exported
+        yield from _exported(path, schema, predictions)
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         as_: Literal["predictions", "annotations"] = "predictions" if predictions else "annotations"
-        for document in read_jsonl(path):
-            yield task_of(document, schema, as_, model_version=path.name.partition(".")[0])
+        for document, marked in read_lines(path):
+            yield task_of(document, schema, as_ if marked else None, model_version=path.name.partition(".")[0])
     else:
         raise StudioError(f"{path}: neither a folder nor .txt, .jsonl, .jsonl.gz or .json")
+
+
+def _texts(path: Path, schema: Schema) -> Iterator[dict[str, Any]]:
+    """Bare tasks of a text, or of all texts in a folder and its folders."""
+    for source in sources([str(path)]):
+        if isinstance(source, Source) and source.is_data:
+            raise StudioError(f"{path}: no .txt file in this folder; name {source.path} itself")
+        for release in [source] if isinstance(source, Refusal) else read(source):
+            if isinstance(release, Refusal):
+                raise StudioError(release.error)
+            yield task_of(Document(id=release.id, text=release.text), schema, as_=None)
+
+
+def _exported(path: Path, schema: Schema, predictions: bool) -> Iterator[dict[str, Any]]:
+    """The tasks of an export, with the predictions that it holds, or its annotations in their place."""
+    read_export(path, schema).report.check()
+    for position, task in enumerate(read_tasks(path), 1):
+        exported = export_task(task, position)
+        if document_id(task) != document_id(task, position):  # no id at all: the position must not name it alone,
+            exported["data"]["id"] = f"{path.stem}-at-{position}"  # another file has a task there, too
+        known = [
+            {key: one[key] for key in ("model_version", "score", "result") if key in one}
+            for one in listed(task, "predictions")
+            if isinstance(one, Mapping)
+        ]
+        if predictions:
+            made = [one for one in exported.pop("annotations", []) if not one.get("was_cancelled")]
+            known += [{"model_version": path.stem, "result": one["result"]} for one in made]
+        yield exported | ({"predictions": known} if known else {})
