@@ -184,9 +184,12 @@ def test_what_cannot_be_bundled_is_refused(bundle_dir: Path, tmp_path: Path) -> 
         readme("no place", REPO_ID, {}, {}, {}, [])
 
 
-def test_the_base_model_is_a_hub_id_or_left_out(tmp_path: Path) -> None:
+def test_the_base_model_is_a_hub_id_or_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert base_model("dmis-lab/biobert-base-cased-v1.2") == "dmis-lab/biobert-base-cased-v1.2"
     assert base_model(str(tmp_path)) is None
+    (tmp_path / "acme" / "encoder").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert base_model("acme/encoder") is None
 
 
 # --- golden inputs

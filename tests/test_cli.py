@@ -286,6 +286,31 @@ class TestOutputs:
         assert main(["extract", write("a.txt"), "--model", str(model), "-o", os.devnull, "--format", "csv"]) == 0
         assert not Path(os.devnull).is_file()
 
+    def test_a_pipe_is_written_as_it_is(self, model: Path) -> None:
+        command = [sys.executable, "-m", "pharmatriples", "extract", write("a.txt"), "--model", str(model)]
+        done = subprocess.run([*command, "--format", "csv", "-o", "/dev/stdout"], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("id,")
+
+    def test_what_standard_output_cannot_be_is_one_line(self, model: Path) -> None:
+        write("in/a.jsonl", json.dumps({"text": TEXT}))
+        command = f"{sys.executable} -m pharmatriples extract in --model {model} --format jsonl"
+        for redirected, message in (
+            (">> in/a.jsonl", "in/a.jsonl: is an input, too; write to another file"),
+            ("> /dev/full", "[Errno 28] No space left on device"),
+            (">&-", "standard output is closed; name a file with -o"),
+        ):
+            done = subprocess.run(f"{command} {redirected}", shell=True, capture_output=True, text=True)
+            assert (done.returncode, done.stderr) == (2, f"pharmatriples: {message}\n")
+        done = subprocess.run(f"{command.replace(' in ', ' - ')} <&-", shell=True, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (2, "pharmatriples: standard input is closed; name files to read\n")
+
+    def test_a_name_that_cannot_be_is_one_line(self, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for option in ("-o", "--model"):
+            assert main(["extract", write("a.txt"), "--model", str(model), option, f"{'x' * 300}.csv"]) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert "File name too long" in line
+
 
 class TestBeingStopped:
     @pytest.fixture(autouse=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import pickle
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from pharmatriples.dataset import read_documents
 from pharmatriples.golden import INPUTS
 from pharmatriples.onnx_export import ExportError, compare, export
 from pharmatriples.onnx_model import EXPORT, FOLDER
+from pharmatriples.safety import ModelError
 from tiny import RIVALS, ROOT, SCHEMA, acme, tiny_model_dir
 
 SCRIPT = ROOT / "scripts" / "export_onnx.py"
@@ -77,6 +81,32 @@ def test_thresholds_frames_and_streams_are_as_with_torch(run: Path) -> None:
 
 def _result(*entities: dict[str, Any]) -> dict[str, Any]:
     return {"entities": list(entities), "relations": [], "records": []}
+
+
+def test_it_can_be_pickled_copied_and_used_in_a_forked_process(run: Path) -> None:
+    extract = load(run, backend="onnx")
+    texts = [acme().text] * 40
+    expected = extract(texts)
+    assert pickle.loads(pickle.dumps(extract))(texts) == expected
+    assert deepcopy(extract)(texts) == expected
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(extract, (texts,)).get(timeout=60) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("calibration", 3, "calibration is not as training leaves it"),
+        ("thresholds", {"treats": None}, "thresholds must map names to numbers"),
+        ("window", "x", "window must be a whole number"),
+        ("stride", -5, "stride must be a whole number"),
+    ],
+)
+def test_a_damaged_configuration_is_refused(copy: Path, key: str, value: Any, message: str) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(ModelError, match=f"^{copy}: config.json: {message}"):
+        load(copy, backend="onnx")
 
 
 def test_results_that_differ_are_told() -> None:

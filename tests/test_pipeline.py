@@ -17,7 +17,8 @@ from pharmatriples.dates import DateError
 from pharmatriples.pipeline import TriplesPipeline
 from pharmatriples.results import result
 from tiny import SCHEMA, acme, tiny_model_dir
-from transformers import AutoModel, pipeline
+from transformers import AutoModel, AutoTokenizer, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 TEXTS = [acme().text[i:] for i in range(0, 90, 3)]
 
@@ -230,6 +231,20 @@ def test_the_encoder_is_loaded_in_the_dtype_asked_for_and_the_heads_in_fp32(mode
     assert {p.dtype for p in model.encoder.parameters()} == {torch.bfloat16}
     assert model.tagger.weight.dtype == torch.float32
     assert load(model_dir).model.encoder.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_stock_ways_give_the_same_in_another_dtype(model_dir: Path, dtype: str) -> None:
+    expected = load(model_dir, dtype=dtype, device="cpu")(TEXTS[0])
+    model = AutoModel.from_pretrained(model_dir, dtype=dtype)
+    assert model.extract(TEXTS[0], AutoTokenizer.from_pretrained(model_dir)) == expected
+    stock = pipeline("pharmatriples", model=str(model_dir), pipeline_class=TriplesPipeline, dtype=dtype, device="cpu")
+    assert stock(TEXTS[0]) == expected
+
+
+def test_the_column_of_a_data_set_is_an_input(extract: TriplesPipeline) -> None:
+    rows = KeyDataset([{"text": text} for text in TEXTS], "text")
+    assert list(extract(rows)) == extract(TEXTS)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, "8", True])

@@ -107,6 +107,13 @@ class TestFolders:
             written(path, "")
         assert [source[0] for source in sources(["in"])] == ["in/b.csv", "in/c.parquet", "in/a/z.jsonl.gz"]
 
+    def test_a_link_to_a_folder_is_followed_once(self) -> None:
+        written("in/a.txt", b"one")
+        written("other/b.txt", b"two")
+        Path("in/linked").symlink_to(Path("other").resolve(), target_is_directory=True)
+        Path("other/back").symlink_to(Path("in").resolve(), target_is_directory=True)
+        assert [source[1] for source in sources(["in"])] == ["a", "b"]
+
     def test_a_folder_of_neither_is_refused(self) -> None:
         written("in/a.md", "")
         assert "holds no text and no data" in refusal("in").error

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -44,13 +45,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CommandError, ExtractionError, OutputError, JournalError) as error:
         _complain(error)
         return 2
-    except BrokenPipeError:
-        # The reader has seen enough, as in `pharmatriples extract ... | head`; Python must not flush once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has seen enough, as in `pharmatriples extract ... | head`
+        _flush_no_more()
         return 141
+    except OSError as error:  # of standard output, or of a name that cannot be looked up
+        _complain(error)
+        _flush_no_more()
+        return 2
     except KeyboardInterrupt as stop:
         _complain("; ".join(("stopped", *stop.args)))
         return 130
+
+
+def _flush_no_more() -> None:
+    """What standard output has not taken is dropped, or Python would try once more when it ends."""
+    with suppress(OSError, ValueError):  # it has no number, as in a test
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -175,6 +185,8 @@ class _Account:
 def _extract(options: argparse.Namespace) -> int:
     format_ = _format(options)
     found = sources(options.files or [STANDARD_INPUT])
+    if sys.stdin is None and any(source[0] == STANDARD_INPUT for source in found):
+        raise CommandError("standard input is closed; name files to read")
     _check_output(options.output, found)
     if options.ray is not None and any(source[0] == STANDARD_INPUT for source in found):
         raise CommandError("standard input cannot be read by a cluster; write it to a file")
@@ -316,6 +328,8 @@ def _format(options: argparse.Namespace) -> str:
     """The format to write; options that contradict each other are refused before anything slow begins."""
     output: Path | None = options.output
     if output is None:
+        if sys.stdout is None:
+            raise CommandError("standard output is closed; name a file with -o")
         if options.format == "parquet" and sys.stdout.isatty():
             raise CommandError("Parquet is nothing to read on a terminal; name a file with -o")
         return options.format or "table"
@@ -330,11 +344,14 @@ def _format(options: argparse.Namespace) -> str:
 
 
 def _check_output(output: Path | None, found: Sequence[Source | Refusal]) -> None:
-    if output is None or not output.is_file():
+    try:
+        written = os.fstat(sys.stdout.fileno()) if output is None else output.stat()
+    except (OSError, ValueError):  # there is no such file, or standard output is none
         return
-    for source in found:
-        if isinstance(source, Source) and os.path.exists(source.path) and os.path.samefile(source.path, output):
-            raise CommandError(f"{output}: is an input, too; write to another file")
+    for source in found if stat.S_ISREG(written.st_mode) else ():
+        there = isinstance(source, Source) and os.path.exists(source.path)
+        if there and os.path.samestat(os.stat(source[0]), written):
+            raise CommandError(f"{output or source[0]}: is an input, too; write to another file")
 
 
 def _load(options: argparse.Namespace) -> Any:

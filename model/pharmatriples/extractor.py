@@ -74,9 +74,9 @@ class Extractor:
         given = kwargs.get("release_date")
         if isinstance(inputs, str):
             return next(self._results([(inputs, as_date(given))], batch_size, thresholds))
-        if isinstance(inputs, (bytes, Mapping)) or not isinstance(inputs, Iterable):
+        if isinstance(inputs, (bytes, Mapping)) or not (isinstance(inputs, Iterable) or hasattr(inputs, "__getitem__")):
             raise TypeError(f"the input must be a str, a list of str or an iterator of str, found {_kind(inputs)}")
-        dated = _dated(_checked(inputs), given)
+        dated = _dated(_checked(iter(inputs)), given)  # transformers' KeyDataset has items alone
         if isinstance(inputs, (list, tuple)):
             return list(self._results(list(dated), batch_size, thresholds))  # checked before any work is done
         return self._results(dated, batch_size, thresholds)

@@ -35,9 +35,10 @@ def load(
     Args:
         model: a folder, or a hub id.
         device: such as "cpu", "cuda:1" or a torch.device; a GPU where there is one.
-        dtype: of the encoder's weights. With torch "float32", "float16", "bfloat16", "auto" (the one they were saved
-            in), or "fastest" (bfloat16 where it is faster than float32 on this machine, by a measurement that is kept;
-            about one mention in a hundred differs). With onnx "float32", which is "auto", or "int8".
+        dtype: of the encoder's weights; those of the heads are rounded to it and work in float32. With torch "float32",
+            "float16", "bfloat16", "auto" (the one they were saved in), or "fastest" (bfloat16 where it is faster than
+            float32 on this machine, by a measurement that is kept; about one mention in a hundred differs). With onnx
+            "float32", which is "auto", or "int8".
         batch_size, threshold, precision: see `Extractor`.
         backend: "torch", or "onnx" for a model that scripts/export_onnx.py exported: on the CPU, without torch.
         verify: recompute the golden inputs that the model carries, as `pharmatriples verify` does.

@@ -197,7 +197,7 @@ class TriplesModel(PreTrainedModel):
             texts, kwargs: as for a call of the pipeline; see `Extractor`.
             tokenizer: the model's own, as `AutoTokenizer.from_pretrained` gives it.
         """
-        return Extractor(self, tokenizer)(texts, **kwargs)
+        return Extractor(self.heads_in_fp32(), tokenizer)(texts, **kwargs)
 
     def heads_in_fp32(self) -> TriplesModel:
         """The model itself, with all but the encoder in fp32, in whatever dtype it was loaded."""

@@ -22,7 +22,7 @@ from .lanes import Lanes
 from .measured import weights_sha256
 from .pairs import alias_pairs, entity_pairs, pair_numbers, relation_pairs, rival_features
 from .prediction import PAIRS, Structure, doubles, log_softmax
-from .safety import CONFIG, LARGEST_CONFIG, TOKENIZER, ModelError, json_object
+from .safety import CONFIG, LARGEST_CONFIG, TOKENIZER, ModelError, check_settings, json_object
 from .schema import Schema
 from .windows import EncodedText
 
@@ -63,8 +63,11 @@ class OnnxModel:
         import onnxruntime
 
         self.name_or_path = str(folder)
+        self._made_of = folder, export, dtype
         values = {"window": 512, "stride": 128, "name_threshold": 0.25, "thresholds": None, "calibration": None}
-        self.config = SimpleNamespace(**values | json_object(folder / CONFIG, LARGEST_CONFIG))
+        found = json_object(folder / CONFIG, LARGEST_CONFIG)
+        check_settings(found)
+        self.config = SimpleNamespace(**values | found)
         self.schema = Schema.from_json(self.config.schema)
         self.named = [type_ in self.schema.named_types for type_ in self.schema.entities]
         self.aliased = [type_ in self.schema.alias_types for type_ in self.schema.entities]
@@ -85,7 +88,18 @@ class OnnxModel:
         self.attributes: list[str] = export["attributes"]
         self._width = int(self.graphs["words"].get_outputs()[0].shape[1])
         self.lanes = Lanes(_processors())
-        self._encoders = ThreadPoolExecutor(self.lanes.count)
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Read anew from its folder: sessions of onnxruntime can be neither pickled nor copied."""
+        return OnnxModel, self._made_of
+
+    @property
+    def _encoders(self) -> ThreadPoolExecutor:
+        """Threads of this process; one that was forked has none of its parent's."""
+        if self._pool is None or self._pool[0] != os.getpid():
+            self._pool = os.getpid(), ThreadPoolExecutor(self.lanes.count)
+        return self._pool[1]
 
     def inference(self) -> AbstractContextManager[None]:
         return nullcontext()

@@ -67,8 +67,9 @@ def writing(path: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    path = path.resolve()
-    part = path if is_special(path) else path.with_name(f".{path.name}.{os.getpid()}.part")
+    if not (special := is_special(path)):
+        path = path.resolve()
+    part = path if special else path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with opened(part, path.suffix == ".gz") as out:
             yield out

@@ -40,6 +40,7 @@ class TriplesPipeline(Extractor, Pipeline):  # type: ignore[misc]
         **kwargs: Any,
     ):
         Pipeline.__init__(self, *args, **kwargs)
+        self.model.heads_in_fp32()  # transformers has them in the dtype that it was asked for
         Extractor.__init__(self, self.model, self.tokenizer, batch_size, threshold, precision)
 
     # The base class asks for these four; one call of `predict` does their work on whole batches of documents.

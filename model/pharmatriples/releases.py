@@ -119,7 +119,13 @@ def _in_folder(folder: str) -> list[str | Refusal]:
     def refuse(error: OSError) -> None:
         refused.append(_unreadable(str(error.filename), str(error.filename), error))
 
-    for path, folders, files in os.walk(folder, onerror=refuse):
+    walked: set[tuple[int, int]] = set()  # a link may lead back
+    for path, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        here = os.stat(path)
+        if (here.st_dev, here.st_ino) in walked:
+            folders.clear()
+            continue
+        walked.add((here.st_dev, here.st_ino))
         folders[:] = sorted(name for name in folders if not name.endswith(PARTIAL))
         for name in sorted(files):
             if name.lower().endswith(TEXTS):

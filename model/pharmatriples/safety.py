@@ -64,15 +64,10 @@ def check_folder(folder: Path, model_type: str) -> dict[str, tuple[int, ...]]:
     found = encoder.get("model_type") if isinstance(encoder, dict) else encoder
     if not isinstance(encoder, dict) or not isinstance(found, str) or found not in TEXT_ENCODERS:
         raise ModelError(f"{CONFIG}: encoder_config names no encoder of texts that transformers knows: {found!r:.60}")
-    for key in ("window", "stride", "mention_size", "pair_size"):
-        if not isinstance(config.get(key, 1), int) or config.get(key, 1) < 0:
-            raise ModelError(f"{CONFIG}: {key} must be a whole number, found {config[key]!r:.60}")
-    if not isinstance(config.get("name_threshold", 0), int | float):
-        raise ModelError(f"{CONFIG}: name_threshold must be a number, found {config['name_threshold']!r:.60}")
+    check_settings(config)
     positions = encoder.get("max_position_embeddings")
     if isinstance(positions, int) and config.get("window", 0) > positions:
         raise ModelError(f"{CONFIG}: window {config['window']} is longer than the encoder's {positions} positions")
-    _check_learned(config)
     for key, value in _items(config):
         _check(f"{CONFIG}: {key}", key, value, len(shapes))
     json_object(folder / TOKENIZER, LARGEST_TOKENIZER)
@@ -80,6 +75,27 @@ def check_folder(folder: Path, model_type: str) -> dict[str, tuple[int, ...]]:
         for key, value in _items(json_object(folder / TOKENIZER_CONFIG, LARGEST_CONFIG)):
             _check_tokenizer(f"{TOKENIZER_CONFIG}: {key}", key, value)
     return shapes
+
+
+def check_settings(config: Mapping[str, Any]) -> None:
+    """Look at what a configuration tells of our own: sizes, thresholds and a calibration.
+
+    Raises:
+        ModelError: one is not as training leaves it.
+    """
+    for key in ("window", "stride", "mention_size", "pair_size"):
+        if not isinstance(config.get(key, 1), int) or config.get(key, 1) < 0:
+            raise ModelError(f"{CONFIG}: {key} must be a whole number, found {config[key]!r:.60}")
+    if not isinstance(config.get("name_threshold", 0), int | float):
+        raise ModelError(f"{CONFIG}: name_threshold must be a number, found {config['name_threshold']!r:.60}")
+    thresholds, calibration = config.get("thresholds") or {}, config.get("calibration") or {}
+    if not _all(thresholds, _is_share):
+        raise ModelError(f"{CONFIG}: thresholds must map names to numbers from 0 to 1, found {thresholds!r:.60}")
+    parts = {"scales": _is_scale, "thresholds": _are_met}
+    if not _all(calibration, lambda part: True) or not all(
+        key in parts and _all(part, parts[key]) for key, part in calibration.items()
+    ):
+        raise ModelError(f"{CONFIG}: calibration is not as training leaves it; set it to null to do without")
 
 
 def check_weights(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
@@ -174,18 +190,6 @@ def _check(where: str, key: str, value: Any, tensors: int) -> None:
         for name in _code(key, value):
             if not isinstance(name, str) or ".." in name or not _CODE.fullmatch(name):
                 raise ModelError(f"{where} has {name!r:.60}; a class is named as module.Class")
-
-
-def _check_learned(config: Mapping[str, Any]) -> None:
-    """Refuse thresholds and a calibration that are not as training leaves them."""
-    thresholds, calibration = config.get("thresholds") or {}, config.get("calibration") or {}
-    if not _all(thresholds, _is_share):
-        raise ModelError(f"{CONFIG}: thresholds must map names to numbers from 0 to 1, found {thresholds!r:.60}")
-    parts = {"scales": _is_scale, "thresholds": _are_met}
-    if not _all(calibration, lambda part: True) or not all(
-        key in parts and _all(part, parts[key]) for key, part in calibration.items()
-    ):
-        raise ModelError(f"{CONFIG}: calibration is not as training leaves it; set it to null to do without")
 
 
 def _all(values: Any, sound: Callable[[Any], bool]) -> bool:
