@@ -280,6 +280,8 @@ def test_a_line_that_marks_nothing_is_a_task_to_annotate_and_one_with_no_mention
     found = tasks_of([path], SCHEMA)
     assert "annotations" not in found["new"]
     assert [one["result"] for one in found["done"]["annotations"]] == [[]]
+    path.write_text(json.dumps({"id": "x", "text": "ACM-101", "labels": ["news"]}))
+    assert "annotations" not in tasks_of([path], SCHEMA)["x"]
     path.write_text(json.dumps({"id": "x", "text": "ACM-101", "labels": [[0, 7, "DRUG"]]}))
     with pytest.raises(ValueError, match="document 'x': what is marked stands in 'mentions', found 'labels'"):
         tasks_of([path], SCHEMA)

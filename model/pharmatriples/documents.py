@@ -268,7 +268,9 @@ class Document:
         if not isinstance(data, Mapping):
             raise DocumentError(f"a document is a JSON object, found {type(data).__name__}")
         name = data.get("id")
-        if other := [key for key in _ELSEWHERE if data.get(key) and not data.keys() & {"mentions", "entities"}]:
+        if not data.keys() & {"mentions", "entities"} and (
+            other := [key for key in _ELSEWHERE if _marks(data.get(key))]
+        ):
             raise DocumentError(f"document {name!r}: what is marked stands in 'mentions', found {other[0]!r}")
         if "entities" in data and "mentions" not in data:
             data = {**data, "mentions": list(_flat_mentions(_list(data, "entities", name), name))}
@@ -296,8 +298,12 @@ class Document:
 
 
 # Where other tools keep what is marked: such a line is no document without mentions.
-_ELSEWHERE = ("spans", "labels", "label", "ents", "annotations", "tags", "ner_tags")
+_ELSEWHERE = ("spans", "labels", "label", "ents", "annotations")
 _MENTION_KEYS = ("start", "end", "type", "entity", "text", "score")
+
+
+def _marks(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, list | Mapping) for item in value)
 
 
 def _list(data: Mapping[str, Any], key: str, name: Any) -> list[Any]:
