@@ -87,12 +87,13 @@ def test_texts_go_up_exactly_and_wait_for_annotation(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "texts").mkdir()
-    (tmp_path / "texts" / "b.txt").write_bytes(ODD_TEXT.encode())
+    text = ODD_TEXT.replace("\0", "")  # a file with NUL is none of text
+    (tmp_path / "texts" / "b.txt").write_bytes(text.encode())
     assert run(label_studio, "push", ROOT / "seeds", tmp_path / "texts", "--project", "texts") == 0
     assert pulled(label_studio, "texts", tmp_path) == []
     found = {task["data"]["id"]: task["data"]["text"] for task in read_tasks(tmp_path / "pulled.json")}
     seeds = {path.stem: path.read_bytes().decode() for path in (ROOT / "seeds").glob("*.txt")}
-    assert found == {**seeds, "b": ODD_TEXT}
+    assert found == {**seeds, "b": text}
 
 
 @pytest.mark.label_studio
@@ -194,9 +195,9 @@ def test_a_project_with_another_configuration_is_not_pushed_to(
         ("x.csv", b"a", "neither a folder nor .txt"),
         ("x.jsonl", b'{"id": "x"}', "x.jsonl:1: document 'x': the text must be a"),
         ("x.json", b'[{"data": {"text": "a"}, "annotations": [7]}]', "x.json: 1 items of the file are refused"),
-        ("gone.txt", None, "No such file"),
+        ("gone.txt", None, "no such file"),
         ("x.txt", b"\xff", "not UTF-8 text"),
-        ("empty", None, "no .txt file in this folder"),
+        ("empty", None, "the folder holds no text and no data"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_sent(
