@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pharmatriples.blocks import replace_block
+from pharmatriples.options import positive
 from pharmatriples.schema import Schema
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=FILE[:SPLIT]",
         help="more sets to score on, beside the validation and test splits of each configuration's data",
     )
-    common.add_argument("--jobs", type=_positive, default=1, help="trainings at once, which share the cores (1)")
+    common.add_argument("--jobs", type=positive, default=1, help="trainings at once, which share the cores (1)")
     common.add_argument("--folder", type=Path, default=Path("runs/bench"), help="of the runs (%(default)s)")
     common.add_argument("-o", "--out", type=Path, metavar="OUT.json", help="all figures")
     common.add_argument("--table", type=Path, metavar="OUT.md", help="the table that is printed")
@@ -213,11 +214,11 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("curve", parents=[common], help="what each hundred training documents adds")
     command.add_argument("config", metavar="[NAME=]CONFIG.yaml[,key=value...]")
-    command.add_argument("--sizes", nargs="+", type=_positive, required=True, help="documents of the train split")
+    command.add_argument("--sizes", nargs="+", type=positive, required=True, help="documents of the train split")
     command.set_defaults(run=curve, stopped=again)
     command = commands.add_parser("speed", help="how fast it is beside stock tools, by turns on this machine")
     command.add_argument("parts", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
-    command.add_argument("--rounds", type=_positive, default=16, help="turns of each that are counted (%(default)s)")
+    command.add_argument("--rounds", type=positive, default=16, help="turns of each that are counted (%(default)s)")
     command.add_argument("--model", type=Path, default="runs/demo", help="what reads (%(default)s)")
     command.add_argument("--data", default="data/releases.json", help="what is read (%(default)s)")
     command.add_argument("--split", default="test", help="of the data; '' for all (%(default)s)")
@@ -225,10 +226,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--text", type=Path, default="seeds/seed-000.txt", help="what startup reads (%(default)s)")
     command.add_argument("--backend", default="torch", help="of scaling: torch or onnx (%(default)s)")
     command.add_argument(
-        "--lengths", nargs="*", type=_positive, default=[10**3, 10**4, 10**5, 10**6], help="of scaling, in characters"
+        "--lengths", nargs="*", type=positive, default=[10**3, 10**4, 10**5, 10**6], help="of scaling, in characters"
     )
     command.add_argument(
-        "--numbers", nargs="*", type=_positive, default=[10, 100, 1_000, 10_000], help="of scaling, in texts"
+        "--numbers", nargs="*", type=positive, default=[10, 100, 1_000, 10_000], help="of scaling, in texts"
     )
     command.add_argument("--config", default="configs/default.yaml", help="what is trained (%(default)s)")
     command.add_argument(
@@ -296,12 +297,6 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < 3600:
         raise argparse.ArgumentTypeError(f"must be a number above 0 and below 3600, not {text!r}")
     return seconds
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

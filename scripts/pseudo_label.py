@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pharmatriples import Document, load
 from pharmatriples.documents import write_jsonl
+from pharmatriples.options import probability
 from pharmatriples.pseudo import pseudo_label
 from pharmatriples.releases import Columns, Refusal, read, sources
 
@@ -24,12 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.jsonl")
     parser.add_argument(
         "--agreement",
-        type=_share,
+        type=probability,
         default=0.8,
         help="smallest F1 between the models of a text that is kept (%(default)s)",
     )
     parser.add_argument(
-        "--confidence", type=_share, default=0.5, help="smallest mean score of a mention that is kept (%(default)s)"
+        "--confidence",
+        type=probability,
+        default=0.5,
+        help="smallest mean score of a mention that is kept (%(default)s)",
     )
     parser.add_argument("--text-column", default="text", metavar="NAME", help="of the texts (%(default)s)")
     options = parser.parse_args(arguments)
@@ -58,16 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(f"{report}\n{len(kept)} documents written to {options.out}")
     return 0
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
-    return share
 
 
 if __name__ == "__main__":

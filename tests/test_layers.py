@@ -11,7 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "model" / "pharmatriples"
 
 LAYERS = (
-    {"schema", "dates", "frames", "registration", "blocks", "lanes", "precision", "timing", "csv_lines", "attention"},
+    {"schema", "dates", "frames", "registration", "blocks", "lanes", "precision", "timing", "csv_lines", "attention"}
+    | {"options"},
     {"documents", "releases"},
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
     | {"batches", "progress"}

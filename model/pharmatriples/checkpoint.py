@@ -18,11 +18,11 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def load_model(name: str, dtype: Any, folder_of: Callable[[], Path]) -> tuple[TriplesModel, Any]:
-    """The model, with its heads in fp32, and its tokenizer.
+    """The model and its tokenizer.
 
     Args:
         name: what it is called in messages.
-        dtype: of the encoder, a name or a value of DTYPES, "auto", or "fastest".
+        dtype: of the weights, a name or a value of DTYPES, "auto", or "fastest".
         folder_of: gives the folder of its files.
 
     Raises:
@@ -58,7 +58,7 @@ def load_model(name: str, dtype: Any, folder_of: Callable[[], Path]) -> tuple[Tr
     except Exception as error:  # tokenizers raise no narrower one, and a configuration can fail at any place
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{name}: no model that can be loaded from a folder or the hub: {reason}") from error
-    return model.heads_in_fp32(), tokenizer
+    return model, tokenizer
 
 
 def checked_device(device: Any) -> Any:

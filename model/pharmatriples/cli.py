@@ -22,6 +22,7 @@ from typing import Any, TextIO
 
 from .batches import Batch, ExtractionError, Reading, answers
 from .bulk import Journal, JournalError
+from .options import positive, probability
 from .outputs import FORMATS, SUFFIXES, OutputError, format_of, is_special, write_results, writing
 from .releases import MAX_CHARS, MOST_CHARS, STANDARD_INPUT, Columns, Meter, Refusal, Source, sources
 
@@ -91,12 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("--format", choices=FORMATS, help="default: as the suffix of OUT says, else table")
     extract.add_argument("-o", "--output", type=Path, metavar="OUT", help="the file to write; default: standard output")
     extract.add_argument(
-        "--threshold", type=_probability, metavar="T", help="smallest probability kept; default: the model's own"
+        "--threshold", type=probability, metavar="T", help="smallest probability kept; default: the model's own"
     )
     extract.add_argument(
-        "--precision", type=_probability, metavar="P", help="keep the records of which this share should be right"
+        "--precision", type=probability, metavar="P", help="keep the records of which this share should be right"
     )
-    extract.add_argument("--batch-size", type=_positive, default=64, metavar="N", help="texts read at once (64)")
+    extract.add_argument("--batch-size", type=positive, default=64, metavar="N", help="texts read at once (64)")
     extract.add_argument("--device", metavar="D", help="such as cpu or cuda:0; default: a GPU if there is one")
     extract.add_argument(
         "--backend",
@@ -123,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="extract on a Ray cluster: auto for that of this machine, local for one that is made for the run",
     )
-    extract.add_argument("--actors", type=_positive, metavar="N", help="copies of the model on the Ray cluster")
+    extract.add_argument("--actors", type=positive, metavar="N", help="copies of the model on the Ray cluster")
     extract.add_argument(
         "--restart", action="store_true", help="throw away what a stopped run has done, and begin anew"
     )
@@ -140,24 +141,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _probability(value: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {value!r}")
-    return number
-
-
-def _positive(value: str) -> int:
-    if not value.isdecimal() or int(value) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 on, not {value!r}")
-    return int(value)
-
-
 def _characters(value: str) -> int:
-    number = _positive(value)
+    number = positive(value)
     if number > MOST_CHARS:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST_CHARS}, not {value!r:.40}")
     return number
@@ -348,10 +333,11 @@ def _check_output(output: Path | None, found: Sequence[Source | Refusal]) -> Non
         written = os.fstat(sys.stdout.fileno()) if output is None else output.stat()
     except (OSError, ValueError):  # there is no such file, or standard output is none
         return
-    for source in found if stat.S_ISREG(written.st_mode) else ():
-        there = isinstance(source, Source) and os.path.exists(source.path)
-        if there and os.path.samestat(os.stat(source[0]), written):
-            raise CommandError(f"{output or source[0]}: is an input, too; write to another file")
+    if not stat.S_ISREG(written.st_mode):
+        return
+    for path in (source.path for source in found if isinstance(source, Source)):
+        if os.path.exists(path) and os.path.samestat(os.stat(path), written):
+            raise CommandError(f"{output or path}: is an input, too; write to another file")
 
 
 def _load(options: argparse.Namespace) -> Any:

@@ -268,9 +268,7 @@ class Document:
         if not isinstance(data, Mapping):
             raise DocumentError(f"a document is a JSON object, found {type(data).__name__}")
         name = data.get("id")
-        if not data.keys() & {"mentions", "entities"} and (
-            other := [key for key in _ELSEWHERE if _marks(data.get(key))]
-        ):
+        if not _is_marked(data) and (other := [key for key in _ELSEWHERE if _marks(data.get(key))]):
             raise DocumentError(f"document {name!r}: what is marked stands in 'mentions', found {other[0]!r}")
         if "entities" in data and "mentions" not in data:
             data = {**data, "mentions": list(_flat_mentions(_list(data, "entities", name), name))}
@@ -300,6 +298,11 @@ class Document:
 # Where other tools keep what is marked: such a line is no document without mentions.
 _ELSEWHERE = ("spans", "labels", "label", "ents", "annotations")
 _MENTION_KEYS = ("start", "end", "type", "entity", "text", "score")
+
+
+def _is_marked(data: Mapping[str, Any]) -> bool:
+    """Whether it says what is marked, be it nothing."""
+    return "mentions" in data or "entities" in data
 
 
 def _marks(value: Any) -> bool:
@@ -384,7 +387,7 @@ def read_lines(path: str | Path) -> Iterator[tuple[Document, bool]]:
                         f"{path}:{number}: document {document.id!r} stood in line {seen[document.id]} already"
                     )
                 seen[document.id] = number
-                yield document, "mentions" in data or "entities" in data
+                yield document, _is_marked(data)
     except FileNotFoundError:
         raise DocumentError(f"{path}: no such file") from None
     except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from .documents import Document, Mention, Relation
 from .import_report import ImportReport, Item, LabelStudioError
-from .labelstudio_offsets import Utf16Text, trimmed, utf16_text
+from .labelstudio_offsets import Utf16Text, trimmed
 from .labelstudio_result import TEXT, kind_of, offset_of, region_id, text_of
 from .labelstudio_task import (
     LONG_AGO,
@@ -24,8 +24,8 @@ from .labelstudio_task import (
     annotator_of,
     document_id,
     everyone,
+    in_units,
     listed,
-    spans_of,
     time_of,
 )
 from .schema import Schema
@@ -242,13 +242,11 @@ def export_task(task: Any, position: int = 0, people: bool = False) -> dict[str,
     if not isinstance(annotations, list):
         return kept | ({"annotations": annotations} if annotations else {})
     text = text_of(data, "text")
-    utf16 = utf16_text(text, spans_of(annotations))
-    units = [utf16_text(text, spans_of([one]), utf16) for one in annotations]
     several = len(annotators(task)) > 1
     if annotations:
         kept["annotations"] = [
             _export_annotation(one, text, own, people or several, several)
-            for one, own in sorted(zip(annotations, units, strict=True), key=lambda pair: _number(pair[0]))
+            for one, own in sorted(in_units(text, annotations), key=lambda pair: _number(pair[0]))
         ]
     return kept
 

@@ -24,7 +24,7 @@ TEXT = "text"  # name of the text in the labeling configuration
 DOT = "·"
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 ESCAPED = re.compile(rf"{DOT}([0-9a-f]{{1,5}}|10[0-9a-f]{{4}}){DOT}")
-REGION_ID = re.compile(rf"((?:[A-Za-z0-9_-]|{ESCAPED.pattern})*){DOT}([1-9][0-9]{{,8}})\Z")
+REGION_ID = re.compile(rf"((?:[A-Za-z0-9_-]|{ESCAPED.pattern})*){DOT}[1-9][0-9]{{,8}}\Z")
 
 
 def region_id(entity: str, number: int) -> str:

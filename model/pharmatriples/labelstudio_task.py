@@ -137,9 +137,7 @@ class TaskReader:
             source=data.get("source") or "",
             split=data.get("split") or None,
         )
-        utf16 = utf16_text(bare.text, spans_of(annotations))
-        units = [utf16_text(bare.text, spans_of([one]), utf16) for one in annotations]
-        read = [self._read_annotation(one, bare, own) for one, own in zip(annotations, units, strict=True)]
+        read = [self._read_annotation(one, bare, utf16) for one, utf16 in in_units(bare.text, annotations)]
         given = [found.annotated for found in read if isinstance(found, _Read)]
         chosen = list(self.policy(given)) if given else []
         self._take(chosen)
@@ -203,7 +201,16 @@ class TaskReader:
             self.items.append(Item(outcome, kind, self.name, number, region, start, end, words, reason))
 
 
-def spans_of(annotations: Iterable[Any]) -> Iterator[tuple[int, int, str]]:
+def in_units(text: str, annotations: Sequence[Any]) -> list[tuple[Any, Utf16Text | None]]:
+    """The annotations of a task, each with a converter where its offsets count UTF-16 units.
+
+    Its own spans tell, or else those of all.
+    """
+    task = utf16_text(text, _spans(annotations))
+    return [(one, utf16_text(text, _spans([one]), task)) for one in annotations]
+
+
+def _spans(annotations: Iterable[Any]) -> Iterator[tuple[int, int, str]]:
     """Start, end and `value.text` of the spans of a task that say all three."""
     for annotation in annotations:
         for item in listed(annotation, "result"):

@@ -92,7 +92,7 @@ def check_settings(config: Mapping[str, Any]) -> None:
     if not _all(thresholds, _is_share):
         raise ModelError(f"{CONFIG}: thresholds must map names to numbers from 0 to 1, found {thresholds!r:.60}")
     parts = {"scales": _is_scale, "thresholds": _are_met}
-    if not _all(calibration, lambda part: True) or not all(
+    if not isinstance(calibration, dict) or not all(
         key in parts and _all(part, parts[key]) for key, part in calibration.items()
     ):
         raise ModelError(f"{CONFIG}: calibration is not as training leaves it; set it to null to do without")
