@@ -62,9 +62,9 @@ def test_a_mention_ends_with_its_line() -> None:
     assert (decoded.first[0], decoded.last[0]) == (0, 1)
 
 
-def names(words: str, *probabilities: list[float]) -> Spans:
+def names(words: str, *probabilities: list[float], lines: list[int] | None = None) -> Spans:
     """Decoded mentions of the words, from the probabilities of O, B-0, I-0 (names), B-1, I-1 (occurrences)."""
-    log_probs, lines = np.log(np.array(probabilities)), np.zeros(len(probabilities))
+    log_probs, lines = np.log(np.array(probabilities)), np.array(lines or [0] * len(probabilities))
     return consistent(log_probs, lines, decode_tags(log_probs, lines), words.split(), [True, False], 0.25)
 
 
@@ -92,6 +92,22 @@ def test_a_longer_name_keeps_the_shorter_one_inside_it() -> None:
     inside = [0.02, 0.01, 0.95, 0.01, 0.01]
     found = names("a b . a", SURE, inside, NOT, SURE)
     assert (found.first.tolist(), found.last.tolist()) == ([0, 3], [1, 3])
+
+
+def test_a_name_that_would_go_on_is_not_marked_in_part_but_at_the_end_of_a_line() -> None:
+    goes_on = [0.02, 0.01, 0.95, 0.01, 0.01]
+    lone = "a b c a c"
+    probabilities = [SURE, goes_on, NOT, [0.6, 0.37, 0.01, 0.01, 0.01], NOT]
+    assert names("a b c", *probabilities[:3]).last.tolist() == [1]
+    # The second `a` is a name by itself; the first one, before a word that goes on, says that it is none.
+    assert len(names(lone, [0.1, 0.5, 0.2, 0.1, 0.1], goes_on, NOT, SURE, NOT)) == 2
+    assert names("a b c", *probabilities[:3], lines=[0, 1, 1]).last.tolist() == [0]
+
+
+def test_a_name_is_looked_up_within_lines() -> None:
+    inside = [0.02, 0.01, 0.95, 0.01, 0.01]
+    assert names("a b . a b", SURE, inside, NOT, UNSURE, inside).first.tolist() == [0, 3]
+    assert names("a b . a b", SURE, inside, NOT, UNSURE, inside, lines=[0, 0, 0, 0, 1]).first.tolist() == [0]
 
 
 def test_an_inside_tag_cannot_begin_a_mention() -> None:

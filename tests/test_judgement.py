@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pharmatriples import Document
+from pharmatriples import Document, Mention, Relation
 from pharmatriples.confidence import RECORDS
 from pharmatriples.judgement import LOWEST, THRESHOLDS, judged, scales_and_thresholds
 from test_errors import BIORED, binding
@@ -82,3 +82,15 @@ def test_a_threshold_lets_in_nothing_that_was_not_judged() -> None:
     assert confidence.probability("treats", LOWEST / 10) > min(THRESHOLDS)
     assert confidence.probability("treats", LOWEST / 2) < thresholds["treats"]
     assert thresholds["treats"] <= confidence.probability("treats", 0.03)
+
+
+def test_a_record_with_one_wrong_indication_is_wrong() -> None:
+    predicted = scored(acme(), 0.9)
+    drug, event = (next(m.entity for m in acme().mentions if m.type == type_) for type_ in ("DRUG", "EVENT"))
+    more = Relation("event_indication", event, "other", 0.9)
+    start = acme().text.index("has")
+    other = Mention(start, start + 3, "INDICATION", "other", score=0.9)
+    mentions = tuple(sorted((*predicted.mentions, other), key=lambda m: m.start))
+    predicted = replace(predicted, mentions=mentions, relations=(*predicted.relations, more))
+    assert {r.head for r in predicted.relations if r.type == "event_drug" and r.tail == drug} == {event}
+    assert [right for _, right in judged([acme()], [predicted], SCHEMA)[RECORDS]] == [False]

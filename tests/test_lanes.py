@@ -53,6 +53,19 @@ def test_no_more_is_read_ahead_than_asked_for() -> None:
     assert len(before - set(threading.enumerate())) == 2
 
 
+def test_one_at_a_time_waits_for_no_second() -> None:
+    read: list[int] = []
+
+    def stream() -> Iterator[int]:
+        for i in range(3):
+            read.append(i)
+            yield i
+
+    found = in_order(doubled, stream(), lambda _: 1, Lanes(), ahead=1, most=1)
+    assert (next(found), read) == (0, [0])
+    assert list(found) == [2, 4]
+
+
 def test_an_error_comes_where_its_group_is_due() -> None:
     def work(group: list[int]) -> list[int]:
         return [100 // (item - 6) for item in group]

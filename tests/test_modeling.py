@@ -12,7 +12,7 @@ from pharmatriples import Document, Schema
 from pharmatriples.configuration import TriplesConfig
 from pharmatriples.decoding import Spans
 from pharmatriples.features import Collator, example
-from pharmatriples.modeling import TriplesModel, match
+from pharmatriples.modeling import Targets, TriplesModel, match, numbered
 from pharmatriples.prediction import predict
 from pharmatriples.training import evaluate_model
 from tiny import RIVALS, SCHEMA, acme, tiny_encoder_config, tiny_model, tiny_tokenizer, tiny_windower
@@ -94,6 +94,30 @@ def test_relations_that_may_join_one_pair_rival_in_the_loss() -> None:
         ]
     expected = (both.log_softmax(0)[1] - both.log_softmax(0)[0]).item()
     assert (found[0] - found[1]).item() == pytest.approx(expected, rel=1e-3)  # twice, and shared by two
+
+
+def test_entities_are_numbered_in_training_as_they_are_predicted() -> None:
+    """Else the order of a pair that a symmetric relation may join tells which entity is no gold one."""
+    numbers, names = numbered(np.array([7, 2, 7, 9, 2]))
+    assert numbers.tolist() == [0, 1, 0, 2, 1]
+    assert names.tolist() == [7, 2, 9]
+
+
+def test_a_symmetric_relation_is_annotated_whichever_of_its_entities_is_predicted_first() -> None:
+    schema = {
+        "name": "small",
+        "version": 1,
+        "entities": {"G": "", "C": ""},
+        "relations": {"bind": ["G", "G"], "cause": ["C", "G"]},
+        "symmetric": ["bind"],
+    }
+    # Gold entities 0 and 1 are G, 2 is C; the first one is found second, and number 3 is no gold one.
+    none = np.zeros(0, dtype=np.int64)
+    related = frozenset({(0, 0, 1), (1, 2, 0)})
+    target = Targets(none, Spans(none, none, none, none), np.array([0, 1, 2]), {}, related)
+    triples = np.array([[0, 0, 1], [0, 0, 2], [0, 1, 2], [1, 3, 1], [1, 3, 2], [1, 2, 3]])
+    found = tiny_model(Schema.from_dict(schema))._related(triples, np.array([3, 1, 0, 2]), target)
+    assert found.tolist() == [False, False, True, False, True, False]
 
 
 def test_the_states_of_a_text_do_not_depend_on_the_batch() -> None:

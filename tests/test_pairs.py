@@ -50,6 +50,31 @@ def test_a_head_is_paired_with_the_nearest_mention_of_each_tail_entity() -> None
     assert between[0].tolist() == [1, 5]  # from Acme to X1
 
 
+def test_a_pair_knows_its_order_and_the_sentences_between() -> None:
+    entities = np.array([0, 0, 1, 2, 3, 1, 0])
+    pairs, features, _ = relation_pairs(MENTIONS, entities, encoded(TEXT), [(0, 0, 1, False)])
+    rows = dict(zip(map(tuple, pairs.tolist()), features[:, 1:3].tolist(), strict=True))
+    distances, sentences = RELATION_FEATURES[0] // 2, RELATION_FEATURES[1] // 2
+    assert rows[0, 2] == [4, 0]  # from Acme to X1 before the full stop
+    assert rows[0, 4][1] == 1  # to X2, in the sentence after
+    assert rows[3, 2] == [distances + 2, sentences + 1]  # from Beta back to X1
+    assert rows[3, 4] == [2, 0]
+
+
+def test_in_a_long_text_the_four_nearest_entities_are_candidates_however_far() -> None:
+    words = [0, *(3000 + 10 * i for i in range(8))]
+    text = " ".join(["w"] * 3100)
+
+    def tails(types: list[int], signature: tuple[int, int, int, bool]) -> list[int]:
+        found = spans(text, *zip(words, types, strict=True))
+        pairs, _, _ = relation_pairs(found, np.arange(9), encoded(text), [signature])
+        return [tail for head, tail in pairs.tolist() if head == 0]
+
+    assert tails([0] + [1] * 8, (0, 0, 1, False)) == [1, 2, 3, 4]
+    assert tails([0] * 9, (0, 0, 0, False)) == [1, 2, 3, 4]
+    assert tails([0] * 9, (0, 0, 0, True)) == [1, 2, 3, 4]
+
+
 def test_a_mention_is_no_candidate_of_its_own_entity() -> None:
     entities = np.array([0, 0, 1, 2, 3, 1, 0])
     pairs, _, _ = relation_pairs(MENTIONS, entities, encoded(TEXT), [(0, 0, 0, False)])

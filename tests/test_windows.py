@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 from pharmatriples.layout import GAPS, sentence_spans
 from pharmatriples.windows import SHAPES, Windower
 from tiny import tiny_tokenizer
+from tokenizers import ByteLevelBPETokenizer
+from tokenizers.processors import BertProcessing
+from transformers import PreTrainedTokenizerFast
 
 WINDOWER = Windower(tiny_tokenizer(), window=32, stride=8)
 
@@ -66,6 +69,20 @@ def test_a_batch_has_few_widths_and_keeps_to_its_budget_and_to_the_window() -> N
     shapes = [w["input_ids"].shape for w in windower.batch(encoded, budget=128)["windows"]]
     assert {width for _, width in shapes} == {32, 64, 80}
     assert all(rows * width <= 128 for rows, width in shapes)
+
+
+def test_a_full_stop_inside_a_piece_of_the_word_before_still_ends_its_sentence() -> None:
+    """Byte-level BPE makes one piece of `).`; the second word in it has no state of its own."""
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(["(a). (a). (a)."] * 9, vocab_size=300, min_frequency=2, special_tokens=["<s>", "</s>"])
+    framed = PreTrainedTokenizerFast(
+        tokenizer_object=bpe._tokenizer, bos_token="<s>", eos_token="</s>", sep_token="</s>", pad_token="</s>"
+    )
+    framed.backend_tokenizer.post_processor = BertProcessing(("</s>", 1), ("<s>", 0))
+    text = "Nda (a). Nda."
+    encoded = Windower(framed, 32, 8).encode(text)
+    assert [text[a:b] for a, b in encoded.offsets] == ["Nda", "(", "a", ")", "Nda", "."]
+    assert encoded.sentences.tolist() == [0, 0, 0, 0, 1, 1]
 
 
 def test_special_tokens_in_a_text_are_text() -> None:

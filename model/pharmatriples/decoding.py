@@ -169,6 +169,7 @@ def consistent(
     inside = np.vstack([np.zeros(log_probs.shape[1]), np.cumsum(log_probs, axis=0)])
     goes_on = np.minimum(np.exp(log_probs[:, 2::2]), 1 - 1e-6)
     ends_there = np.vstack([np.log1p(-goes_on), np.zeros(len(named))])
+    ends_there[1:-1][np.diff(lines) != 0] = 0.0  # no mention goes on over the end of a line
 
     candidates = []
     wordings = {

@@ -82,7 +82,7 @@ def in_order(
                 waiting.append([pool.submit(task).result for task in tasks] if pool else tasks)
             if not waiting:
                 return
-            if len(waiting) == 2 or not chunk:
+            if len(waiting) == min(ahead, 2) or not chunk:
                 found = sorted((pair for task in waiting.popleft() for pair in task()), key=lambda pair: pair[0])
                 yield from (result for _, result in found)
     finally:

@@ -343,7 +343,7 @@ class TriplesModel(PreTrainedModel):
                 loss = loss + nn.functional.cross_entropy(values, wanted)
         # A mention that is no gold one is an entity of its own, without relations.
         count = int(target.entities.max(initial=-1)) + 1
-        entities = np.where(gold >= 0, target.entities[gold], count + np.arange(len(gold)))
+        entities, names = numbered(np.where(gold >= 0, target.entities[gold], count + np.arange(len(gold))))
         if len(structure.alias_pairs):
             owner = np.zeros(int(structure.groups.max()) + 1, dtype=np.int64)
             owner[structure.groups] = entities
@@ -353,13 +353,22 @@ class TriplesModel(PreTrainedModel):
             )
         triples, alone = self._pair_logits(states, structure.vectors, spans, entities, text)
         if len(triples):
-            true = np.fromiter((tuple(t) in target.relations for t in triples.tolist()), dtype=bool, count=len(triples))
+            true = self._related(triples, names, target)
             wanted, numbers = self._tensor(true).float(), self._tensor(pair_numbers(triples))
             # Nearly all pairs are none: a mean over the pairs would leave next to nothing of those that are.
             share = 1 / (1 + int(true.sum()))
             for scores in (alone, alone + self._rival_logits(triples, alone, numbers)):
                 loss = loss + share * pair_loss(scores, wanted, numbers)
         return loss
+
+    def _related(self, triples: np.ndarray, names: np.ndarray, target: Targets) -> np.ndarray:
+        """[Q] whether each of the triples [Q, 3] is annotated, where `names` [E] says which gold entity each one is."""
+        symmetric = {relation for relation, _, _, symmetric in self.signatures if symmetric}
+        true = np.zeros(len(triples), dtype=bool)
+        for number, (relation, head, tail) in enumerate(triples.tolist()):
+            orders = [(head, tail), (tail, head)] if relation in symmetric else [(head, tail)]
+            true[number] = any((relation, names[one], names[other]) in target.relations for one, other in orders)
+        return true
 
 
 @contextmanager
@@ -374,6 +383,17 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def numbered(entities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Entities [M] numbered in the order of their first mentions, as those that are predicted are.
+
+    Returns:
+        [M] the new numbers, and [E] the old number of each.
+    """
+    names, first, inverse = np.unique(entities, return_index=True, return_inverse=True)
+    order = first.argsort()
+    return order.argsort()[inverse], names[order]
 
 
 def match(predicted: Spans, gold: Spans) -> np.ndarray:

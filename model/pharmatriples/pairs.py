@@ -94,10 +94,11 @@ def relation_pairs(
         for at in range(0, len(heads), _ROWS):
             some = heads[at : at + _ROWS]
             nearest, distance = _nearest(spans, some, tails, entities)
-            rank = np.minimum(distance.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable"), 3)
+            rank = distance.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
             one, other = entities[some][:, None], entities[tails[nearest]]
             own = ((one >= other) if symmetric else (one == other)) & (head_type == tail_type)
-            a, b = np.nonzero(((distance <= _FAR) | (rank < _NEAREST - 1)) & ~own)
+            near = (distance <= _FAR) | (rank < _NEAREST + (head_type == tail_type))  # itself is the nearest
+            a, b = np.nonzero(near & ~own)
             head, tail, order = some[a], tails[nearest[a, b]], tail_order[nearest[a, b]]
             apart = text.sentences[spans.first[tail]] - text.sentences[spans.first[head]]
             before = spans.first[tail] < spans.first[head]
@@ -105,7 +106,7 @@ def relation_pairs(
                 np.full(len(a), relation),
                 _bucket(distance[a, b]) + np.where(before, _DISTANCES, 0),
                 np.minimum(np.abs(apart), _SENTENCES - 1) + np.where(apart < 0, _SENTENCES, 0),
-                rank[a, b],
+                np.minimum(rank[a, b], 3),
                 np.minimum(_between(spans.first[heads], spans.first[head], spans.first[tail]), 3),
                 2 * (text.lines[spans.first[head]] == 0) + (text.lines[spans.first[tail]] == 0),
                 _amount(head_order[at + a]),

@@ -66,11 +66,13 @@ class Source(NamedTuple):
 def record_sources(document: Document) -> dict[RecordTuple, Source]:
     """The record of each event, drug and indication, in the order of the text; of doubles, the source that is first."""
     found: dict[RecordTuple, Source] = {}
+    believed = _mention_scores(document)
     for event, drugs, links in _events(document):
         values = event.attributes
         indications = links.get("event_indication", {})
         for drug in drugs or [None]:
-            source = Source(event.id, _score(document, event, drugs[drug] if drug else None, indications.values()))
+            link = drugs[drug] if drug else None
+            source = Source(event.id, _score(event, link, indications.values(), believed))
             for indication in indications or [None]:
                 found.setdefault(RecordTuple(drug, values[EVENT_TYPE], values[STATUS], indication), source)
     return found
@@ -88,7 +90,8 @@ def records(document: Document, release_date: date | None = None) -> list[dict[s
         release_date: of the release, for dates that name no year (see `dated`).
     """
     entities, text = document.entities, document.text
-    targets, sentences = _links(document, "targets"), _Sentences(text)
+    targets, sentences, believed = _links(document, "targets"), _Sentences(text), _mention_scores(document)
+    names = {id_: entity.name(text) for id_, entity in entities.items()}
     result = []
     for event, drugs, links in _events(document):
         for drug in drugs or [None]:
@@ -105,9 +108,7 @@ def records(document: Document, release_date: date | None = None) -> list[dict[s
             result.append(
                 {
                     **{
-                        key: [entities[i].name(text) for i in value]
-                        if isinstance(value, list)
-                        else value and entities[value].name(text)
+                        key: [names[i] for i in value] if isinstance(value, list) else value and names[value]
                         for key, value in ids.items()
                         if key != "event"
                     },
@@ -119,10 +120,10 @@ def records(document: Document, release_date: date | None = None) -> list[dict[s
                     "status": event.attributes[STATUS],
                     "trigger": document.wording(evidence[0]),
                     "score": _score(
-                        document,
                         event,
                         drugs[drug] if drug else None,
                         links.get("event_indication", {}).values(),
+                        believed,
                     ),
                     "evidence": sentences.around(evidence),
                     "entity_ids": ids,
@@ -136,14 +137,21 @@ def mention_score(entity: Entity) -> float:
     return max(1.0 if m.score is None else m.score for m in entity.mentions)
 
 
-def _score(document: Document, event: Entity, link: Relation | None, indications: Iterable[Relation]) -> float:
+def _mention_scores(document: Document) -> dict[str, float]:
+    return {id_: mention_score(entity) for id_, entity in document.entities.items()}
+
+
+def _score(
+    event: Entity, link: Relation | None, indications: Iterable[Relation], believed: Mapping[str, float]
+) -> float:
     """The probability that trigger, drug and indications and their links are right, taken as independent.
 
     Args:
         link: of the event to the drug; indications: its links to the indications.
+        believed: entity id -> its `mention_score`.
     """
     links = [*([link] if link else []), *indications]
-    scores = [mention_score(event), *(mention_score(document.entities[r.tail]) for r in links)]
+    scores = [believed[event.id], *(believed[r.tail] for r in links)]
     scores += [1.0 if r.score is None else r.score for r in links]
     if event.mentions[0].score is not None:  # an annotation is sure of what it leaves out
         scores += [1.0 if link else NO_DRUG, NO_INDICATION if len(links) == bool(link) else 1.0]
@@ -181,10 +189,9 @@ def _period(document: Document, when: Entity, release_date: date | None, event: 
 
 def _nearest(one: Entity, other: Entity) -> tuple[Mention, Mention]:
     """The pair of mentions with the fewest characters between them, the first of equals."""
-    starts = [m.start for m in other.mentions]
     pairs = []
     for mention in one.mentions:
-        at = bisect(starts, mention.start)
+        at = bisect(other.mentions, mention.start, key=lambda m: m.start)
         pairs += [(mention, near) for near in other.mentions[max(at - 1, 0) : at + 1]]
     return min(pairs, key=lambda pair: max(pair[0].start - pair[1].end, pair[1].start - pair[0].end))
 

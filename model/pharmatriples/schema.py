@@ -18,7 +18,8 @@ import yaml
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 SECTIONS = ("name", "version", "entities", "attributes", "relations", "symmetric", "alias")
 # The tag of no mention, and what figures and thresholds name beside the types.
-RESERVED_TYPES = frozenset({"O", "records", "documents"})
+TOTAL = "micro"
+RESERVED_TYPES = frozenset({"O", "records", "documents", TOTAL})
 # Keys of a mention or entity in JSON, and the names of the other controls of the labeling configuration.
 RESERVED_ATTRIBUTES = frozenset(
     {"id", "start", "end", "type", "entity", "text", "score", "name", "mentions", "attributes", "label"}
@@ -299,6 +300,8 @@ def _attribute_faults(attributes: Mapping[str, Any], entities: Mapping[str, Any]
             for value, description in values.items():
                 if not isinstance(value, str) or not value or value != value.strip():
                     yield _Fault((*at, str(value)), f"a value of {name!r} must be a text without blanks around it")
+                elif value == TOTAL:
+                    yield _Fault((*at, value), f"{TOTAL!r} is what figures call the total; give the value another name")
                 yield from _description_faults((*at, str(value)), description)
 
 

@@ -120,18 +120,19 @@ class Windower:
 
     def encode(self, text: str) -> EncodedText:
         """Words, pieces and windows of a text of any length; an empty text has none of them."""
-        offsets: np.ndarray = np.array(word_spans(text), dtype=np.int64).reshape(-1, 2)
+        found: np.ndarray = np.array(word_spans(text), dtype=np.int64).reshape(-1, 2)
         lines = line_spans(text)
         pieces, starts = self._pieces(text, lines)
         real = starts >= 0
-        # Words that the tokenizer drops (control characters) have no state, so no head may see them.
-        kept, words = np.unique(np.searchsorted(offsets[:, 0], starts[real], side="right") - 1, return_inverse=True)
+        # Words that the tokenizer drops (control characters), or that begin inside a piece of the word before (the full
+        # stop in `).`, by byte-level BPE), have no state, so no head may see them. They still end sentences.
+        kept, words = np.unique(np.searchsorted(found[:, 0], starts[real], side="right") - 1, return_inverse=True)
         piece_words = np.full(len(pieces), -1, dtype=np.int64)
         piece_words[real] = words
-        offsets = offsets[kept]
+        offsets = found[kept]
         shapes = np.fromiter((_shape(text[a:b]) for a, b in offsets.tolist()), dtype=np.int64, count=len(offsets))
-        word_lines = np.searchsorted([start for start, _ in lines], offsets[:, 0], side="right") - 1
-        gaps, sentences = word_layout(text, offsets, word_lines)
+        word_lines = np.searchsorted([start for start, _ in lines], found[:, 0], side="right") - 1
+        gaps, sentences, word_lines = (column[kept] for column in (*word_layout(text, found, word_lines), word_lines))
         windows = self._cut(len(pieces))
         return EncodedText(text, offsets, shapes, gaps, sentences, word_lines, pieces, piece_words, windows)
 
