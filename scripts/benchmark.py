@@ -21,12 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pharmatriples.blocks import replace_block
+from pharmatriples.files import write_text
 from pharmatriples.options import positive
 from pharmatriples.schema import Schema
 
 if TYPE_CHECKING:
     from pharmatriples.bench import Entry
     from pharmatriples.bench_table import Row
+
+SCALING = "scaling.png"
 
 # Each command imports what it runs: `gpu` is for machines that have little more than torch and transformers.
 
@@ -79,7 +82,8 @@ def speed(options: argparse.Namespace) -> int:
 
     measured = {name: PARTS[name](options) for name in dict.fromkeys(options.parts)}
     print(keep(options.out, measured, shlex.join(["python", "scripts/benchmark.py", *options.given])), end="")
-    _renew(options.update_readme, "speed", summary(options.out))
+    if options.update_readme:
+        _renew(options.update_readme, "speed", summary(options.out))
     return 0
 
 
@@ -96,12 +100,17 @@ def _startup(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _scaling(options: argparse.Namespace) -> dict[str, Any]:
+    from pharmatriples.plots import PlotError
     from pharmatriples.speed_scaling import measure, plot
 
     found = measure(options.model, _texts(options), options.backend, options.lengths, options.numbers)
     options.out.mkdir(parents=True, exist_ok=True)
-    plot(found["rows"], options.out / "scaling.png")
-    return {**found, "plot": "scaling.png"}
+    try:
+        plot(found["rows"], options.out / SCALING)
+    except PlotError as error:
+        print(f"benchmark: no {SCALING}: {error}", file=sys.stderr)
+        return found
+    return {**found, "plot": SCALING}
 
 
 def _training(options: argparse.Namespace) -> dict[str, Any]:
@@ -165,14 +174,14 @@ def _failed(table: str) -> int:
 def _write(table: str, figures: object, options: argparse.Namespace) -> None:
     print(table)
     if options.out:
-        options.out.write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", options.out)
     if options.table:
-        options.table.write_text(table + "\n", encoding="utf-8")
+        write_text(table + "\n", options.table)
 
 
 def _renew(pages: Sequence[Path], name: str, block: str) -> None:
     for path in pages:
-        path.write_text(replace_block(path.read_text(encoding="utf-8"), name, block), encoding="utf-8")
+        write_text(replace_block(path.read_text(encoding="utf-8"), name, block, path), path)
 
 
 def _parser() -> argparse.ArgumentParser:

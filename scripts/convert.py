@@ -9,12 +9,15 @@ for, so that documents of one group and near-duplicates never fall apart.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from pharmatriples.annotators import POLICIES, policy
 from pharmatriples.dataset import read_documents, to_dataset, write_dataset
 from pharmatriples.documents import SPLITS, Document
+from pharmatriples.files import write_text
 from pharmatriples.import_report import ImportReport
 from pharmatriples.schema import Schema
 from pharmatriples.splits import assign_splits, leaks
@@ -36,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help=f"which annotations of a release with several annotators are taken: {POLICIES}; default: %(default)s",
     )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write what became of every item, as JSON")
     parser.add_argument("--strict", action="store_true", help="fail where something in an export is refused")
     options = parser.parse_args(arguments)
     given = {split: getattr(options, split) for split in SPLITS}
@@ -44,8 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not inputs:
         parser.error("give at least one INPUT")
 
+    reports: list[ImportReport] = []
+
     def tell(report: ImportReport) -> None:
         print(report)
+        reports.append(report)
+        if options.report:
+            write_text(
+                json.dumps([one.to_dict() for one in reports], ensure_ascii=False, indent=1) + "\n", options.report
+            )
         if options.strict:
             report.check()
 
@@ -72,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"convert: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("convert: stopped; nothing was written", file=sys.stderr)
+        return 130
     print(report)
     for pair in leaks(documents):
         print(f"warning: {pair}; the splits that they were given leak")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pharmatriples import load
 from pharmatriples.arguments import load_config
+from pharmatriples.files import writing
 from pharmatriples.onnx_export import export
 from pharmatriples.onnx_model import exported
-from pharmatriples.outputs import write_results, writing
+from pharmatriples.outputs import write_results
 from pharmatriples.runs import is_current
 from pharmatriples.training import train
 
 ROOT = Path(__file__).parents[1]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    argparse.ArgumentParser(description=__doc__).parse_args(arguments)
     config = load_config(ROOT / "configs" / "demo.yaml")
     folder = Path(config.output_dir)
     try:

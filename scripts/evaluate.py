@@ -16,11 +16,13 @@ from typing import Any
 
 from pharmatriples import load
 from pharmatriples.calibration import calibration
-from pharmatriples.card import examples, model_figures, set_figures, update_page
+from pharmatriples.card import check_set_name, examples, model_figures, set_figures, update_page
 from pharmatriples.dataset import read_documents
 from pharmatriples.distances import measure
 from pharmatriples.evaluation import evaluate
 from pharmatriples.extractor import annotate
+from pharmatriples.files import write_text
+from pharmatriples.import_report import ImportReport
 from pharmatriples.measured import keep, kept
 from pharmatriples.prediction import complete
 from pharmatriples.report import write_report
@@ -67,10 +69,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.update_card is not None and options.gold_mentions:
         parser.error("--update-card is for what the model finds by itself, not for --gold-mentions")
+    if options.gold_mentions and (options.name or options.examples):
+        parser.error("--name and --examples are of figures that are kept; those with --gold-mentions are not")
+    pages = [] if options.update_card is None else options.update_card or PAGES
     try:
+        name = options.name or options.split or Path(options.data).stem
+        if not options.gold_mentions:
+            check_set_name(name)
+        # Before the work.
+        for page in pages:
+            page.read_text(encoding="utf-8")
+        if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
+            raise ValueError(f"--json {options.json}: name a file in a folder that is there")
+        if options.report and options.report.exists() and not options.report.is_dir():
+            raise ValueError(f"--report {options.report}: is a file; name a folder")
         extract: Any = load(options.model, device=options.device)
         schema = extract.model.schema
-        gold = read_documents(options.data, schema, options.split, report=lambda found: print(found, file=sys.stderr))
+        refused = 0
+
+        def tell(report: ImportReport) -> None:
+            nonlocal refused
+            print(report, file=sys.stderr)
+            refused += len(report.of("refused"))
+
+        gold = read_documents(options.data, schema, options.split, tell)
         found = (
             complete(extract.model, extract.windower, gold, extract.thresholds)
             if options.gold_mentions
@@ -89,16 +111,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             notes.append("mentions and entities were given: their scores say nothing")
         print("\n".join(notes))
         folder = Path(options.model)
-        if folder.is_dir() and not options.gold_mentions:
+        if refused:
+            print(f"not kept beside the model: {refused} items of {options.data} are refused", file=sys.stderr)
+        elif folder.is_dir() and not options.gold_mentions:
             own = set_figures(options.data, options.split, gold, scores, calibrated, seconds)
             if options.examples:
                 own["examples"] = examples(gold, predicted, schema, extract.confidence)
-            name = options.name or options.split or Path(options.data).stem
             print(f"kept as {name!r} in {keep(folder, name, own)}", file=sys.stderr)
         if options.json:
             figures = scores.to_dict() | distances.to_dict()
             figures["calibration"] = {name: found.to_dict() for name, found in calibrated.items()}
-            options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            write_text(json.dumps(figures, indent=1) + "\n", options.json)
         if options.report:
             rows = [*scores.rows(), *distances.rows()]
             title = " · ".join(filter(None, (options.model, options.data, options.split)))
@@ -115,10 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 extract.confidence,
             )
             print("\n".join(told))
-        if options.update_card is not None:
+        if pages:
             store = {"model": model_figures(folder, extract.model), "sets": kept(folder)}
-            options.figures.write_text(json.dumps(store, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-            for page in options.update_card or PAGES:
+            write_text(json.dumps(store, ensure_ascii=False, indent=1) + "\n", options.figures)
+            for page in pages:
                 print(f"{page}: {', '.join(update_page(page, store))} renewed")
     except (ValueError, OSError, RuntimeError, AssertionError) as error:  # torch asserts that a device is there
         print(f"evaluate: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Export a trained model to ONNX, into RUN/onnx, and check that it gives what the model gives.
+"""Export a trained model to ONNX, into RUN/onnx in place of any export, and check that it gives what the model gives.
 
     python scripts/export_onnx.py runs/demo
     python scripts/export_onnx.py runs/demo --check data/releases.json
@@ -23,7 +23,7 @@ from pharmatriples.evaluation import evaluate
 from pharmatriples.extractor import annotate
 from pharmatriples.golden import INPUTS
 from pharmatriples.onnx_export import export, note, quantize
-from pharmatriples.onnx_model import FOLDER
+from pharmatriples.onnx_model import DTYPES, FOLDER
 from pharmatriples.safety import CONFIG, LARGEST_CONFIG, json_object
 from pharmatriples.schema import Schema
 
@@ -43,12 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--split", help="of DATA: train, validation or test; default: all documents")
     options = parser.parse_args(arguments)
+    if options.split and not (options.check or options.int8):
+        parser.error("--split is of the data that --check or --int8 names")
     try:
+        had_int8 = (options.run / FOLDER / DTYPES["int8"]).exists()
         check = _documents(options.check, options)
         gold = _documents(options.int8, options)
         texts = [document.text for document in check] or list(INPUTS)
         largest = export(options.run, texts)
         print(f"{options.run / FOLDER}: as the model on {len(texts)} texts, scores within {largest:.4f}")
+        if had_int8 and not options.int8:
+            print("the int8 encoder of the earlier export is gone with it; --int8 DATA makes another")
         if gold:
             about = {"data": Path(options.int8).name, "split": options.split, "documents": len(gold)}
             figures = _quantized(options.run, gold, about)

@@ -26,7 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from pharmatriples.documents import Document
+from pharmatriples.files import write_text
 from pharmatriples.labelstudio import document_id, labeling_config, read_export, write_export
+from pharmatriples.options import positive
 from pharmatriples.schema import Schema
 from pharmatriples.studio import TIMEOUT, Studio, StudioError, connect, tasks_of
 
@@ -99,10 +101,13 @@ def rank(options: argparse.Namespace) -> None:
     extract = _pipeline(options.model)
     schema = extract.model.schema
     tasks: list[dict[str, Any]] = list(tasks_of(options.inputs, schema).values())
-    if not tasks:
+    if not options.inputs:
         with _server(options) as studio:
             tasks = studio.open_tasks(studio.project(options.project))
     open_ = [Document(document_id(task), task["data"]["text"]) for task in tasks if not task.get("annotations")]
+    if not open_:
+        where = ", ".join(map(str, options.inputs)) or f"project {options.project!r}"
+        raise StudioError(f"{where}: holds no release without annotation; there is nothing to rank")
     found = ranked(extract.model, extract.windower, open_)
     print(table(found))
     _write_json(options.json, [asdict(one) for one in found])
@@ -158,7 +163,7 @@ def _server(options: argparse.Namespace) -> AbstractContextManager[Studio]:
 
 def _write_json(path: Path | None, value: Any) -> None:
     if path:
-        path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", "utf-8", "backslashreplace")
+        write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", path)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -220,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("overrides", nargs="*", metavar="key=value", help="values that win over the file's")
     command.add_argument("--folds", type=int, default=5, help="default: %(default)s")
     command.add_argument("--folder", type=Path, default=Path("runs/suspects"), help="of the models (%(default)s)")
-    command.add_argument("--limit", type=int, default=100, help="lines to print (default: %(default)s)")
+    command.add_argument("--limit", type=positive, default=100, help="lines to print (default: %(default)s)")
     command.set_defaults(run=suspects)
 
     secret = argparse.ArgumentParser(add_help=False)

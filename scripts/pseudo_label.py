@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.out.is_dir() or not options.out.parent.is_dir():
             raise ValueError(f"{options.out}: name a file in a folder that is there")
+        if options.out.exists() and Path(options.texts).exists() and options.out.samefile(options.texts):
+            raise ValueError(f"{options.out}: holds the texts; name another file")
         documents = []
         for source in sources([options.texts]):
             for release in [source] if isinstance(source, Refusal) else read(source, Columns(options.text_column)):

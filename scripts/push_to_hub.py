@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--private", action="store_true", help="the repository must be private; a new one is made so")
     parser.add_argument("--revision", metavar="BRANCH", help="push to this branch; it is made where it is missing")
     parser.add_argument("--message", help="of the commit")
-    parser.add_argument("--card", type=Path, default=ROOT / "MODEL_CARD.md", help="default: %(default)s")
+    parser.add_argument("--card", type=Path, help="of the model; default: MODEL_CARD.md of this repository")
     parser.add_argument(
         "--data-id", action="append", default=[], metavar="ID", help="hub id of the data that the model learned from"
     )
@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--dry-run and --out go together")
     if not options.dry_run and options.repo_id is None:
         parser.error("name the repository, REPO_ID (OWNER/NAME), or say --dry-run --out DIR")
+    if options.dataset and (options.card or options.data_id):
+        parser.error("--card and --data-id are of a model; --dataset makes a card of its own")
     try:
         if options.dry_run:
             made = _make(options, options.out)
@@ -65,14 +67,10 @@ def _make(options: argparse.Namespace, folder: Path) -> bool:
 
         return convert.main([options.source, "-o", str(folder), "--schema", options.schema]) == 0
     from pharmatriples.bundle import bundle
-    from pharmatriples.onnx_export import export
-    from pharmatriples.onnx_model import exported
 
-    card = options.card.read_text(encoding="utf-8")
+    card = (options.card or ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
     for note in bundle(options.source, folder, options.repo_id or str(folder), card, options.data_id):
         print(f"push_to_hub: {note}", file=sys.stderr)
-    if exported(Path(options.source)):
-        export(folder)  # a bundle has what its run has; anew, as its weights were saved anew
     return True
 
 

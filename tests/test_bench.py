@@ -214,6 +214,29 @@ def test_documents_that_are_all_alike_leave_no_doubt_and_nothing_at_all_is_0() -
     assert summarize([counts((0, 0, 0))])["records"].mean == 0
 
 
+def test_draws_without_what_is_rare_leave_it_out() -> None:
+    plain = {"mentions": [8, 1, 1], "relations": [4, 1, 1], "records": [0, 0, 0]}
+    found = {"a": {**plain, "records": [1, 0, 0]}, **dict.fromkeys("bcdefghij", plain)}
+    records, score = (summarize([found])[name] for name in ("records", "score"))
+    assert (records.mean, records.low, records.high) == (1, 1, 1)
+    assert score.mean == pytest.approx((8 / 9 + 0.8 + 1) / 3)
+    assert score.low == pytest.approx((8 / 9 + 0.8) / 2)  # as `Scores.score` of documents without records
+    assert score.high == pytest.approx(score.mean)
+
+
+def test_what_is_found_where_nothing_is_annotated_is_no_part_of_the_score() -> None:
+    found = {"a": {"mentions": [4, 0, 0], "relations": [1, 1, 1], "records": [0, 3, 0]}}
+    assert summarize([found])["score"].mean == pytest.approx(0.75)
+    assert summarize([found])["records"].mean == 0
+
+
+def test_a_row_of_other_documents_tells_how_many() -> None:
+    figures = summarize([counts((1, 1, 1))])
+    rows = [Row("test", number, f"n{number}", "", 0, figures) for number in (6, 6, 1)]
+    titles = [line.split(" | ")[0] for line in markdown(rows, ["mentions"], {}).splitlines()[2:5]]
+    assert titles == ["| test, 6 documents", "| ", "| test, 1 documents"]
+
+
 def test_the_score_of_a_schema_without_records_is_of_what_it_has() -> None:
     found = {"a": {"mentions": [4, 0, 0], "relations": [1, 1, 1], "records": [0, 0, 0]}}
     assert summarize([found])["score"].mean == pytest.approx(0.75)

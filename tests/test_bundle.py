@@ -21,7 +21,10 @@ from pharmatriples.cli import main as command
 from pharmatriples.golden import DriftError, GoldenError
 from pharmatriples.hub_card import HubCardError, base_model, readme
 from pharmatriples.measured import MeasuredError, keep, kept
-from tiny import ROOT, tiny_model_dir
+from pharmatriples.onnx_export import export
+from pharmatriples.onnx_model import EXPORT, exported
+from pharmatriples.onnx_model import FOLDER as ONNX
+from tiny import ROOT, tiny_model_dir, tiny_run_dir
 from transformers.dynamic_module_utils import get_imports, get_relative_imports
 
 __all__ = ["bundle_dir"]
@@ -132,6 +135,36 @@ def test_the_card_has_its_header_and_the_figures_of_the_evaluation(bundle_dir: P
     assert "](data/README.md)" not in page
     assert "configs/demo.yaml" not in page, "what is said of another model"
     assert "Encoder `embedded:minilm`" in page
+
+
+def test_a_set_that_was_only_measured_on_is_no_part_of_the_data_that_was_learned_from(tmp_path: Path) -> None:
+    run = tiny_run_dir(tmp_path / "run")
+    keep(run, "real", {**kept(run)["test"], "data": "my-own.json", "split": None})
+    page = readme(CARD, REPO_ID, json.loads((run / "training.json").read_text()), kept(run), {}, ["acme/releases"])
+    header = yaml.safe_load(page.split("---\n")[1])
+    found = {(r["dataset"]["name"], r["dataset"]["type"]) for r in header["model-index"][0]["results"]}
+    assert found == {("test", "acme/releases"), ("real", "pharmatriples-my-own")}
+    assert header["datasets"] == ["acme/releases"]
+
+
+def test_an_export_goes_along_with_its_int8_encoder(tmp_path: Path) -> None:
+    run = tiny_run_dir(tmp_path / "run")
+    export(run)
+    (run / ONNX / "encoder.int8.onnx").write_bytes(b"x")
+    assert bundle(run, tmp_path / "out", REPO_ID, CARD) == []
+    files = {path.name: path.read_bytes() for path in (run / ONNX).iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out" / ONNX).iterdir()} == files
+    assert exported(tmp_path / "out")
+    about = json.loads((run / ONNX / EXPORT).read_text())
+    (run / ONNX / EXPORT).write_text(json.dumps({**about, "weights_sha256": "0"}))
+    (note,) = bundle(run, tmp_path / "other", REPO_ID, CARD)
+    assert "no ONNX export: that of " in note
+    assert not (tmp_path / "other" / ONNX).exists()
+
+
+def test_whoever_may_read_the_configuration_may_read_the_weights(bundle_dir: Path) -> None:
+    modes = {(bundle_dir / name).stat().st_mode for name in ("config.json", "model.safetensors")}
+    assert len(modes) == 1
 
 
 def test_the_bundle_says_how_it_was_made(bundle_dir: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import runpy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pharmatriples.arguments import load_config
@@ -87,6 +88,30 @@ class TestScript:
         assert "energy was not metered" in cost
         assert len(block(page, "failures")) > 2
         assert page.read_text().count("end of") == 6
+
+    @pytest.mark.parametrize("name", ["quality", "speed", "types", "calibration", "cost", "failures"])
+    def test_the_name_of_another_block_is_refused(self, model: Path, page: Path, name: str, capsys: Any) -> None:
+        before = page.read_text()
+        assert run(model, page, name) == 2
+        assert f"{name!r} is the name of another block" in capsys.readouterr().err
+        assert page.read_text() == before
+
+    def test_a_page_that_cannot_be_read_is_told_before_the_work(self, model: Path, tmp_path: Path, capsys: Any) -> None:
+        assert run(model, tmp_path / "none.md", "one") == 2
+        assert "none.md" in capsys.readouterr().err
+        assert not (tmp_path / "card.json").exists()
+
+    def test_half_a_surrogate_pair_in_an_example_spoils_no_file(self, model: Path, page: Path) -> None:
+        text = acme().text
+        for m in acme().mentions:
+            text = f"{text[: m.end - 1]}\ud800{text[m.end :]}"
+        document = replace(acme(), text=text)
+        data, figures = page.parent / "half.jsonl", page.parent / "card.json"
+        write_jsonl([document], data)
+        options = ["--name", "one", "--examples", "--figures", str(figures), "--update-card", str(page)]
+        assert MAIN([str(model), str(data), *options]) == 0
+        assert "\\ud800" in figures.read_text()
+        assert read_figures(figures)["sets"]["one"]["examples"]
 
     def test_a_model_that_does_not_tell_its_threads_has_seconds_alone(self, page: Path, tmp_path: Path) -> None:
         older = tiny_model_dir(tmp_path / "older")
@@ -188,6 +213,12 @@ def test_a_file_that_holds_something_else_is_named(tmp_path: Path) -> None:
     for name in ("x.json", "y.json"):
         with pytest.raises(CardError, match=rf"{name}: .*no figures"):
             read_figures(tmp_path / name)
+
+
+def test_what_was_not_calibrated_has_no_error() -> None:
+    one, two = {**_SET, "calibration": {"mentions": 0.25}}, _SET
+    lines = blocks({"model": _MODEL, "sets": {"one": one, "two": two}})["calibration"].splitlines()
+    assert lines[2:] == ["| mentions | 0.250 | – |"]
 
 
 _COUNTS = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "tp": 0, "fp": 0, "fn": 0}

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "model" / "pharmatriples"
 
 LAYERS = (
     {"schema", "dates", "frames", "registration", "blocks", "lanes", "precision", "timing", "csv_lines", "attention"}
-    | {"options"},
+    | {"options", "files"},
     {"documents", "releases"},
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
     | {"batches", "progress"}
@@ -25,8 +25,8 @@ LAYERS = (
     {"checkpoint", "onnx_model", "gpu_work", "outputs"}
     | {"training", "judgement", "differences", "distances", "bench_table", "id_evaluation", "hub_card"},
     {"pipeline", "agreement", "preannotation", "errors", "calibration", "stock", "speed_gpu", "bulk"},
-    {"loading", "speed_training"},
-    {"suspects", "backend", "annotators", "plots", "bench", "pseudo", "card", "spacy_component", "onnx_export"}
+    {"loading", "speed_training", "plots"},
+    {"suspects", "backend", "annotators", "bench", "pseudo", "card", "spacy_component", "onnx_export"}
     | {"speed_inference", "speed_scaling", "bundle", "hub", "ray_extract"},
     {"report", "cli"},
     {"__init__", "__main__"},
@@ -42,6 +42,7 @@ WITHIN = {
     ("labelstudio_task", "labelstudio_offsets"),
     ("labelstudio_task", "import_report"),
     ("labelstudio_result", "labelstudio_offsets"),
+    ("labelstudio_result", "import_report"),
     ("database_ids", "import_report"),
     ("pubtator", "database_ids"),
     ("pubtator", "import_report"),

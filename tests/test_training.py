@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,13 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from pharmatriples import load
+from pharmatriples import load, runs
 from pharmatriples.arguments import TrainingConfig, TrainingError, load_config
 from pharmatriples.dataset import read_documents
 from pharmatriples.documents import write_jsonl
 from pharmatriples.runs import is_current, read_splits
 from pharmatriples.training import TriplesTrainer, encoder_path, make_trainer, new_model, train
-from tiny import ROOT, SCHEMA, tiny_encoder_config, tiny_encoder_dir, tiny_model_dir
+from tiny import ROOT, SCHEMA, tiny_encoder_config, tiny_encoder_dir, tiny_model_dir, tiny_tokenizer
 from torch import nn
 from transformers import (
     AlbertConfig,
@@ -29,6 +30,8 @@ from transformers import (
     ElectraConfig,
     ModernBertConfig,
     PreTrainedConfig,
+    RobertaConfig,
+    RobertaModel,
 )
 
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.endswith("schema.yaml"))
@@ -302,6 +305,40 @@ def test_an_encoder_that_is_not_there_is_named(workspace: Path, tmp_path: Path) 
         train(config(workspace, tmp_path / "x", encoder=str(tmp_path / "nowhere")))
     with pytest.raises(TrainingError, match="window 128 is longer than the encoder's 64 positions"):
         train(config(workspace, tmp_path / "x", window=128))
+
+
+def test_positions_that_an_encoder_keeps_for_itself_are_none_of_its_window(workspace: Path, tmp_path: Path) -> None:
+    RobertaModel(RobertaConfig(pad_token_id=1, **_SHAPE)).save_pretrained(tmp_path / "encoder")
+    tiny_tokenizer().save_pretrained(tmp_path / "encoder")
+    given = config(workspace, tmp_path / "x", encoder=str(tmp_path / "encoder"))
+    with pytest.raises(TrainingError, match="window 64 is longer than the encoder's 62 positions"):
+        new_model(given, SCHEMA, False)
+    model, windower = new_model(replace(given, window=62), SCHEMA, False)
+    encoded = windower.encode("the nda " * 30)
+    assert [w.end - w.start for w in encoded.windows] == [60]
+    model(**windower.batch([encoded], 1024))
+
+
+def test_a_stop_before_the_model_has_its_place_leaves_a_folder_that_can_be_trained_into(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = config(workspace, tmp_path / "out", max_steps=1)
+    train(given)
+    before = (tmp_path / "out" / "model.safetensors").read_bytes()
+    real = shutil.rmtree
+
+    def stop(path: object, *arguments: object, **options: object) -> None:
+        for weights in Path(str(path)).glob("**/config.json"):
+            weights.unlink()  # as far as it got
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.shutil, "rmtree", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(given, seed=4), overwrite=True)
+    monkeypatch.setattr(runs.shutil, "rmtree", real)
+    train(replace(given, seed=4), overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() != before
 
 
 def test_a_trained_model_is_no_encoder(workspace: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from .dataset import read_documents
 from .documents import Document
 from .evaluation import evaluate
 from .extractor import annotate
+from .files import write_text
 from .loading import load
 from .runs import RECORD, Splits, is_current, read_splits
 from .schema import Schema
@@ -167,9 +168,7 @@ class Run:
                 for g, p in zip(documents, predicted, strict=True)
             }
             kept[name] = {"key": self._key(documents), "documents": found}
-        part = self.file(".json.part")
-        part.write_text(json.dumps(kept) + "\n", encoding="utf-8")
-        os.replace(part, self.file(".json"))
+        write_text(json.dumps(kept) + "\n", self.file(".json"))
 
     def _kept(self) -> dict[str, Any]:
         """Set -> counts, and the key of what they were counted on; perhaps another model, or other documents."""

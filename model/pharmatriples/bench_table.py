@@ -91,26 +91,45 @@ def summarize(runs: Sequence[Mapping[str, Mapping[str, Sequence[int]]]]) -> dict
     """
     ids = list(runs[0])
     weights = np.random.default_rng(0).multinomial(len(ids), [1 / len(ids)] * len(ids), size=RESAMPLES)  # [B, D]
-    annotated = {part for part in SCORE for id_ in ids if runs[0][id_][part][0] + runs[0][id_][part][2]}
-    means: dict[str, np.ndarray] = {}
-    drawn: dict[str, np.ndarray] = {}
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # F1 of each seed [seeds], of each draw and seed [B, seeds]
+    parts = []
     for figure in runs[0][ids[0]]:
         counts = np.array([[run[id_][figure] for id_ in ids] for run in runs])  # [seeds, D, 3]
-        means[figure] = _f1(counts.sum(axis=1))
-        drawn[figure] = _f1(np.einsum("bd,sdc->bsc", weights, counts)).mean(axis=1)
-    for values in (means, drawn):
-        parts = [values[part] for part in SCORE if part in annotated]
-        values["score"] = np.mean(parts, axis=0) if parts else np.zeros_like(values[SCORE[0]])
+        totals = counts.sum(axis=1), np.einsum("bd,sdc->bsc", weights, counts)
+        whole, drawn = found[figure] = _f1(totals[0]), _f1(totals[1])
+        if figure in SCORE:  # what is not annotated is no part of the score, see `Scores.score`
+            parts.append([np.where(_annotated(c), f1, np.nan) for c, f1 in zip(totals, (whole, drawn), strict=True)])
+    whole, drawn = (_mean(np.array(own), axis=0) for own in zip(*parts, strict=True))
+    found["score"] = whole, drawn
     return {
-        figure: Figure(tuple(values.tolist()), *np.percentile(drawn[figure], [2.5, 97.5]).tolist())
-        for figure, values in means.items()
+        figure: Figure(tuple(np.nan_to_num(whole).tolist()), *_interval(_mean(drawn, axis=1)))
+        for figure, (whole, drawn) in found.items()
     }
 
 
 def _f1(counts: np.ndarray) -> np.ndarray:
-    """[...] of counts [..., 3]; over nothing it is 0."""
+    """[...] of counts [..., 3]; NaN over nothing."""
     tp, fp, fn = np.moveaxis(counts, -1, 0)
-    return 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+    total = 2 * tp + fp + fn
+    return np.where(total > 0, 2 * tp / np.maximum(total, 1), np.nan)
+
+
+def _annotated(counts: np.ndarray) -> np.ndarray:
+    return counts[..., 0] + counts[..., 2] > 0
+
+
+def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """The mean of what is not NaN; NaN where nothing is."""
+    known = ~np.isnan(values)
+    numbers = known.sum(axis=axis)
+    return np.where(numbers > 0, np.where(known, values, 0).sum(axis=axis) / np.maximum(numbers, 1), np.nan)
+
+
+def _interval(drawn: np.ndarray) -> tuple[float, float]:
+    """Where 95 % of the values lie that are not NaN; 0 where none is."""
+    known = drawn[~np.isnan(drawn)]
+    low, high = np.percentile(known, [2.5, 97.5]) if known.size else (0.0, 0.0)
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -154,8 +173,10 @@ def markdown(rows: Sequence[Row], shown: Sequence[str], ceiling: Mapping[str, Ma
     cells = []
     for name in dict.fromkeys([row.set for row in rows] or ceiling):
         own = [row for row in rows if row.set == name]
+        last = 0
         for row in own:
-            title = f"{name}, {row.documents} documents" if row is own[0] else ""
+            title = f"{name}, {row.documents} documents" if row.documents != last else ""
+            last = row.documents
             cells.append([title, row.name, *(str(row.figures[figure]) for figure in shown)])
         if name in ceiling:
             f1 = ceiling[name]["f1"]

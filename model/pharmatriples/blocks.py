@@ -46,8 +46,11 @@ def percent(rate: float) -> str:
     return f"{100 * rate:.1f}"
 
 
-def replace_block(page: str, name: str, block: str) -> str:
+def replace_block(page: str, name: str, block: str, place: object = "the page") -> str:
     """`page` with `block` between its lines `<!-- evaluation:NAME -->` and `<!-- /evaluation:NAME -->`.
+
+    Args:
+        place: what an error calls the page, such as its file.
 
     Raises:
         BlockError: the two markers are not there once each, in this order.
@@ -56,5 +59,5 @@ def replace_block(page: str, name: str, block: str) -> str:
     before, _, rest = page.partition(begin)
     inside, _, after = rest.partition(end)
     if page.count(begin) != 1 or page.count(end) != 1 or end in before:
-        raise BlockError(f"needs the lines {begin} and {end}, once each and in this order; add them")
+        raise BlockError(f"{place}: needs the lines {begin} and {end}, once each and in this order; add them")
     return f"{before}{begin}\n{block}\n{end}{after}"

@@ -23,7 +23,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 from .batches import Batch
-from .outputs import opened
+from .files import opened
 from .releases import PARTIAL, Refusal, Release
 
 _DIGEST = 32  # hexadecimal digits
@@ -206,7 +206,7 @@ class Journal:
             if found.get(name) != wanted.get(name):
                 was, is_ = (json.dumps(value.get(name), ensure_ascii=False) for value in (found, wanted))
                 raise JournalError(
-                    f"{self.folder}: was begun with another {name} ({was:.60}, now {is_:.60}); go on with the same, or "
+                    f"{self.folder}: was begun with other {name} ({was:.60}, now {is_:.60}); go on with the same, or "
                     f"{_AGAIN}"
                 )
 

@@ -19,10 +19,12 @@ from .golden import record, versions
 from .hub_card import readme
 from .loading import load
 from .measured import FILE as EVALUATION
-from .measured import kept
+from .measured import kept, weights_sha256
 from .modeling import quiet
+from .onnx_model import FOLDER as ONNX
+from .onnx_model import exported
 from .pipeline import TASK
-from .runs import RECORD
+from .runs import RECORD, save
 
 _HERE = Path(__file__).parent
 _AUTO_MAP = {"AutoConfig": "configuration.TriplesConfig", "AutoModel": "modeling.TriplesModel"}
@@ -69,7 +71,7 @@ def bundle(run: str | Path, out: str | Path, repo_id: str, card: str, data_ids: 
         extract.model.config.auto_map = dict(_AUTO_MAP)
         extract.model.config.custom_pipelines = dict(_PIPELINES)
         with quiet():
-            extract.model.save_pretrained(folder)
+            save(extract.model, folder)
         extract.tokenizer.save_pretrained(folder)
         for module in code_files():
             shutil.copyfile(module, folder / module.name)
@@ -77,11 +79,16 @@ def bundle(run: str | Path, out: str | Path, repo_id: str, card: str, data_ids: 
         _write(folder / GOLDEN, record(extract))
         if sets:
             shutil.copyfile(run / EVALUATION, folder / EVALUATION)
+        if exported(run) and weights_sha256(folder) == weights_sha256(run):
+            shutil.copytree(run / ONNX, folder / ONNX)
         (folder / "README.md").write_text(page, encoding="utf-8")
         if out.exists():
             out.rmdir()
         folder.rename(out)
-    return [] if sets else [f"no model-index: {run} was not evaluated; run scripts/evaluate.py {run} DATA first"]
+    lacks = [] if sets else [f"no model-index: {run} was not evaluated; run scripts/evaluate.py {run} DATA first"]
+    if (run / ONNX).exists() and not (out / ONNX).exists():
+        lacks.append(f"no ONNX export: that of {run} is of other weights; run scripts/export_onnx.py {out}")
+    return lacks
 
 
 def _training(run: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from .confidence import Confidence
 from .documents import Document
 from .errors import PARTS, Finding, findings
 from .evaluation import Scores
+from .files import write_text
 from .measured import WEIGHTS, weights_sha256
 from .runs import RECORD
 from .schema import Schema
@@ -31,10 +32,22 @@ from .schema import Schema
 Figures = dict[str, Any]
 # Examples of each group of errors in a card.
 EXAMPLES = 2
+# The blocks that show no single set: those that `blocks` makes over all of them, and those of scripts/benchmark.py.
+_TAKEN = ("types", "calibration", "cost", "failures", "quality", "speed")
 
 
 class CardError(ValueError):
     """Figures that cannot be used; the message names the file and says what to do."""
+
+
+def check_set_name(name: str) -> None:
+    """The name of a set of documents is that of its block, too.
+
+    Raises:
+        CardError: another block has it.
+    """
+    if name in _TAKEN:
+        raise CardError(f"{name!r} is the name of another block of the pages; give the set another, by --name")
 
 
 def read_figures(path: str | Path) -> Figures:
@@ -170,14 +183,14 @@ def update_page(path: str | Path, figures: Figures) -> list[str]:
     renewed, made = [], blocks(figures)
     for name, block in made.items():
         if f"<!-- evaluation:{name} -->" in page:
-            page = replace_block(page, name, block)
+            page = replace_block(page, name, block, path)
             renewed.append(name)
     if not renewed:
         raise CardError(
             f"{path}: has no block for {', '.join(made)}: lines <!-- evaluation:NAME --> and "
             "<!-- /evaluation:NAME -->; add them"
         )
-    path.write_text(page, encoding="utf-8")
+    write_text(page, path)
     return renewed
 
 
@@ -189,7 +202,7 @@ def blocks(figures: Figures) -> dict[str, str]:
         "types": _types(sets),
         "calibration": table(
             ["", *sets],
-            ([kind, *(f"{s['calibration'].get(kind, 0):.3f}" for s in sets.values())] for kind in _kinds(sets)),
+            ([kind, *(_error(s["calibration"].get(kind)) for s in sets.values())] for kind in _kinds(sets)),
         ),
         "cost": _cost(figures["model"], sets),
         "failures": _failures(sets),
@@ -218,6 +231,11 @@ def _f1(found: Mapping[str, Any] | None) -> str:
         return ""
     annotated = found["tp"] + found["fn"]
     return f"{percent(found['f1'])} ({annotated})" if annotated + found["fp"] else "–"
+
+
+def _error(found: float | None) -> str:
+    """A calibration error; none where nothing was scored."""
+    return "–" if found is None else f"{found:.3f}"
 
 
 def _part(scores: Mapping[str, Any], path: str) -> Mapping[str, Any]:

@@ -22,8 +22,9 @@ from typing import Any, TextIO
 
 from .batches import Batch, ExtractionError, Reading, answers
 from .bulk import Journal, JournalError
+from .files import OutputError, is_special, writing
 from .options import positive, probability
-from .outputs import FORMATS, SUFFIXES, OutputError, format_of, is_special, write_results, writing
+from .outputs import FORMATS, SUFFIXES, format_of, write_results
 from .releases import MAX_CHARS, MOST_CHARS, STANDARD_INPUT, Columns, Meter, Refusal, Source, sources
 
 MODEL_VARIABLE = "PHARMATRIPLES_MODEL"
@@ -192,7 +193,11 @@ def _extract(options: argparse.Namespace) -> int:
     if options.ray is not None and options.backend == "auto":
         options.backend = "torch"  # on the GPUs of the cluster, where it has some
     # The actors of a cluster take its GPUs; here the model is loaded to know that it can be, and what it is.
+    from .records import has_records
+
     extract = _load(options if options.ray is None else argparse.Namespace(**{**vars(options), "device": "cpu"}))
+    if format_ in ("table", "csv", "parquet") and not has_records(extract.model.schema):
+        _complain("the schema of the model has no records; jsonl and html have its entities and relations")
     write = partial(write_results, format_=format_, types=list(extract.model.schema.entities))
     with _answering(options, extract, reading, found) as answer, _progress(options, meter, found) as done:
 

@@ -10,12 +10,13 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from .files import writing
 from .schema import Schema
 
 SPLITS = ("train", "validation", "test")
@@ -268,6 +269,8 @@ class Document:
         if not isinstance(data, Mapping):
             raise DocumentError(f"a document is a JSON object, found {type(data).__name__}")
         name = data.get("id")
+        if isinstance(name, int) and not isinstance(name, bool):
+            name = str(name)  # as the extraction takes it
         if not _is_marked(data) and (other := [key for key in _ELSEWHERE if _marks(data.get(key))]):
             raise DocumentError(f"document {name!r}: what is marked stands in 'mentions', found {other[0]!r}")
         if "entities" in data and "mentions" not in data:
@@ -371,7 +374,7 @@ def read_lines(path: str | Path) -> Iterator[tuple[Document, bool]]:
     seen: dict[str, int] = {}
     try:
         # utf-8-sig: editors on Windows put a byte order mark before the first line.
-        with _opener(path)(path, "rt", encoding="utf-8-sig", newline="\n") as lines:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="\n") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
@@ -394,16 +397,14 @@ def read_lines(path: str | Path) -> Iterator[tuple[Document, bool]]:
         raise DocumentError(f"{path}: cannot be read as UTF-8 text: {error}") from None
 
 
-def _opener(path: Path) -> Callable[..., TextIO]:
-    return gzip.open if path.suffix == ".gz" else open
-
-
 def write_jsonl(documents: Iterable[Document], path: str | Path) -> int:
-    """Write one document a line (`.gz` is packed); returns how many."""
-    path = Path(path)
+    """Write one document a line (`.gz` is packed), whole or not at all; returns how many.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     count = 0
-    # backslashreplace writes a lone surrogate, which has no UTF-8, as the escape that JSON knows.
-    with _opener(path)(path, "wt", encoding="utf-8", errors="backslashreplace", newline="\n") as out:
+    with writing(Path(path)) as out:
         for document in documents:
             out.write(json.dumps(document.to_dict(), ensure_ascii=False) + "\n")
             count += 1

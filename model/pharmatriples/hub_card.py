@@ -66,11 +66,12 @@ def readme(
 
 
 def _header(repo_id: str, training: Mapping[str, Any], sets: Mapping[str, Any], data_ids: list[str]) -> str:
+    learned_from = Path(training["config"]["data"])
     results = [
         EvalResult(
             task_type=task,
             task_name=task_name,
-            dataset_type=_slug(figures["data"], data_ids),
+            dataset_type=_slug(figures["data"], data_ids if Path(figures["data"]).name == learned_from.name else []),
             dataset_name=name,
             dataset_split=figures["split"],
             metric_type=metric,
@@ -89,7 +90,7 @@ def _header(repo_id: str, training: Mapping[str, Any], sets: Mapping[str, Any], 
         pipeline_tag="token-classification",
         tags=_TAGS,
         base_model=base_model(str(training["config"]["encoder"])),
-        datasets=data_ids or [_slug(str(training["config"]["data"]), [])],
+        datasets=data_ids or [_slug(str(learned_from), [])],
         model_name=repo_id.rpartition("/")[2] if results else None,
         eval_results=results or None,
     ).to_yaml()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from .documents import Document, Mention, Relation
+from .files import write_text
 from .import_report import ImportReport, Item, LabelStudioError
 from .labelstudio_offsets import Utf16Text, trimmed
 from .labelstudio_result import TEXT, kind_of, offset_of, region_id, text_of
@@ -344,7 +345,4 @@ def export_text(tasks: Iterable[Any]) -> str:
 
 def write_export(tasks: Iterable[Any], path: str | Path) -> None:
     """Write the committed form of an export; the file is replaced whole or not at all."""
-    draft = Path(f"{path}.part")
-    # A lone surrogate has no UTF-8 form; its backslash escape is what JSON writes for it.
-    draft.write_bytes(export_text(tasks).encode("utf-8", "backslashreplace"))
-    draft.replace(path)
+    write_text(export_text(tasks), path)

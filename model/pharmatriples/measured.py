@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .files import write_text
+
 FILE = "evaluation.json"
 WEIGHTS = "model.safetensors"
 
@@ -50,7 +52,8 @@ def keep(folder: Path, name: str, figures: Mapping[str, Any]) -> Path:
         the file.
 
     Raises:
-        OSError: the folder holds no weights, or cannot be written.
+        OSError: the folder holds no weights.
+        OutputError: it cannot be written.
     """
     weights, path = weights_sha256(folder), folder / FILE
     try:
@@ -59,9 +62,7 @@ def keep(folder: Path, name: str, figures: Mapping[str, Any]) -> Path:
         found = {}
     sets = found["sets"] if found.get("weights_sha256") == weights else {}
     content = {"weights_sha256": weights, "sets": {**sets, name: dict(figures)}}
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    write_text(json.dumps(content, indent=1) + "\n", path)
     return path
 
 

@@ -1,25 +1,13 @@
-"""The formats that results are written in, and the file that takes its name only when all is written."""
+"""The formats that results are written in."""
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 FORMATS = ("table", "jsonl", "csv", "parquet", "html")
 SUFFIXES = {".txt": "table", **{f".{name}": name for name in FORMATS[1:]}, ".jsonl.gz": "jsonl", ".csv.gz": "csv"}
-# Half a surrogate pair, which JSON lines may hold, is no UTF-8; its escape is JSON again.
-_ENCODING: dict[str, Any] = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-
-
-class OutputError(ValueError):
-    """The output cannot be written; the message says where and why."""
 
 
 def format_of(name: str) -> str | None:
@@ -53,47 +41,3 @@ def write_results(results: Iterable[Mapping[str, Any]], out: TextIO, format_: st
         from .tables import print_table
 
         print_table(results, out)
-
-
-@contextmanager
-def writing(path: Path | None) -> Iterator[TextIO]:
-    """Where to write: standard output, or a file that takes its name when all is written.
-
-    A pipe or a device is written as it is. A file whose name ends in .gz is packed.
-    """
-    if path is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(**_ENCODING)
-        yield sys.stdout
-        sys.stdout.flush()
-        return
-    if not (special := is_special(path)):
-        path = path.resolve()
-    part = path if special else path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with opened(part, path.suffix == ".gz") as out:
-            yield out
-        if part != path:
-            os.replace(part, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        if part != path:
-            part.unlink(missing_ok=True)
-
-
-@contextmanager
-def opened(path: Path, packed: bool) -> Iterator[TextIO]:
-    """A file to write text to; `packed` by gzip, equal text to equal bytes."""
-    with open(path, "wb") as file:
-        if packed:
-            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as gz, io.TextIOWrapper(gz, **_ENCODING) as out:
-                yield out
-        else:
-            with io.TextIOWrapper(file, **_ENCODING) as out:
-                yield out
-
-
-def is_special(path: Path) -> bool:
-    """Whether it is a pipe or a device, which cannot be replaced by another file."""
-    return path.exists() and not path.is_file()

@@ -48,12 +48,24 @@ def plot_learning(history: Sequence[Mapping[str, Any]], path: str | Path) -> Non
     _save(figure, axes, path)
 
 
-def _figure(across: str, up: str) -> tuple[Any, Any]:
+def new_figure(size: tuple[float, float]) -> Any:
+    """An empty figure of matplotlib.
+
+    Args:
+        size: width and height in inches.
+
+    Raises:
+        PlotError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise PlotError("plots need matplotlib; run: pip install 'pharmatriples[report]'") from None
-    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    return Figure(figsize=size, layout="constrained")
+
+
+def _figure(across: str, up: str) -> tuple[Any, Any]:
+    figure = new_figure((6.4, 5.2))
     axes = figure.add_subplot(xlabel=across, ylabel=up)
     axes.grid(alpha=0.3)
     return figure, axes

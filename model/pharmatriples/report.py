@@ -23,6 +23,7 @@ from .plots import PlotError, plot_calibration, plot_learning
 from .runs import RECORD
 from .schema import Schema
 
+PICTURES = ("calibration", "learning_curve")
 AROUND = 60  # characters of the text before and after a place
 
 
@@ -165,14 +166,16 @@ def write_report(
     plots: dict[str, Callable[[Path], None]] = {}
     told = []
     if reliabilities:
-        plots["calibration"] = partial(plot_calibration, reliabilities)
+        plots[PICTURES[0]] = partial(plot_calibration, reliabilities)
     if past := history(model):
-        plots["learning_curve"] = partial(plot_learning, past)
+        plots[PICTURES[1]] = partial(plot_learning, past)
     else:
         told.append(
             f"no learning curve: {Path(model) / RECORD} holds no history of evaluations; a new training run does"
         )
     pictures = {}
+    for name in PICTURES:
+        (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier report
     try:
         for name, plot in plots.items():
             plot(folder / f"{name}.png")

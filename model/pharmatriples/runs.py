@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -17,6 +18,7 @@ from transformers.utils import CONFIG_NAME
 from .arguments import TrainingConfig, TrainingError
 from .dataset import read_documents
 from .documents import Document
+from .import_report import ImportReport
 from .schema import Schema
 from .splits import leaks
 
@@ -32,7 +34,7 @@ def read_splits(config: TrainingConfig) -> Splits:
         ValueError: a file cannot be used; see `read_documents`.
     """
     schema = Schema.from_yaml(config.schema)
-    documents = {split: read_documents(config.data, schema, split=split) for split in ("train", "validation")}
+    documents = {split: read_documents(config.data, schema, split, _checked) for split in ("train", "validation")}
     if config.train_limit:
         order = list(range(len(documents["train"])))
         Random(0).shuffle(order)
@@ -45,6 +47,12 @@ def read_splits(config: TrainingConfig) -> Splits:
             raise TrainingError(f"{config.pseudo}: {found[0]}; leave out what is held out ({len(found)} such pairs)")
         documents["train"] += labelled
     return schema, documents
+
+
+def _checked(report: ImportReport) -> None:
+    """Nothing may be refused; what looks shifted is told."""
+    for line in report.check().warnings:
+        print(line, file=sys.stderr)
 
 
 def is_current(config: TrainingConfig, read: Callable[[TrainingConfig], Splits] = read_splits) -> bool:
@@ -104,16 +112,24 @@ def prepare(partial: Path, record: Mapping[str, Any], resume: bool) -> str | Non
 
 
 def finish(model: Any, tokenizer: Any, partial: Path, output: Path, record: Mapping[str, Any]) -> None:
-    """Write the finished model beside the run and move it to its place in one step."""
-    finished = partial / "model"
-    shutil.rmtree(finished, ignore_errors=True)
-    model.save_pretrained(finished)
+    """Write the finished model beside the run and move it to its place, that of an earlier one."""
+    finished, earlier = partial / "model", partial / "earlier"
+    for folder in (finished, earlier):
+        shutil.rmtree(folder, ignore_errors=True)
+    save(model, finished)
     tokenizer.save_pretrained(finished)
     (finished / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if output.exists():
-        shutil.rmtree(output)
+        output.rename(earlier)  # a folder with half of a model would be refused as none
     finished.rename(output)
     shutil.rmtree(partial)
+
+
+def save(model: Any, folder: Path) -> None:
+    """`save_pretrained`, with weights that whoever may read the configuration may read, too."""
+    model.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):
+        shutil.copymode(folder / CONFIG_NAME, weights)
 
 
 def _is_json(path: Path) -> bool:

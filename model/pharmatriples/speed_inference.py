@@ -24,11 +24,12 @@ from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokeni
 from .checkpoint import DTYPES
 from .loading import load
 from .modeling import TriplesModel, quiet
+from .onnx_model import exported
 from .precision import fastest_dtype
 from .prediction import Reading, predict
 from .results import result
 from .runs import RECORD
-from .timing import by_turns
+from .timing import TimingError, by_turns
 from .training import encoder_path
 
 STOCK = "transformers' pipeline, entities only"
@@ -114,7 +115,12 @@ def stock(extract: Any, run: Path | None = None) -> Any:
 
 
 def startup(run: Path, text: Path, rounds: int) -> dict[str, Any]:
-    """Starts a second of the command with a text, in a process of its own, and of the stock pipeline."""
+    """Starts a second of the command with a text, in a process of its own, and of the stock pipeline.
+
+    Raises:
+        TimingError: a process failed.
+        ValueError: the model cannot be loaded.
+    """
     command = [sys.executable, "-m", "pharmatriples", "extract", str(text), "--model", str(run), "--backend"]
     with TemporaryDirectory() as folder, quiet():
         found = stock(load(run, device="cpu", dtype="float32"), run)
@@ -123,8 +129,11 @@ def startup(run: Path, text: Path, rounds: int) -> dict[str, Any]:
         commands = {
             STOCK: [sys.executable, "-c", _START, folder, str(text)],
             "pharmatriples extract, torch": [*command, "torch"],
-            "pharmatriples extract, onnx": [*command, "onnx"],
         }
+        if exported(run):
+            commands["pharmatriples extract, onnx"] = [*command, "onnx"]
+        else:
+            print(f"not measured: onnx, as {run} has no export; run: scripts/export_onnx.py {run}", file=sys.stderr)
         works = {name: partial(_started, arguments) for name, arguments in commands.items()}
         rates = by_turns(works, rounds)
     return {"what": f"Start of a process to the result of {text.name}", "base": STOCK, "rates": rates, "seconds": True}
@@ -185,7 +194,10 @@ def _amount(work: Callable[[], Any], amount: int) -> int:
 
 
 def _started(arguments: Sequence[str]) -> float:
-    subprocess.run(arguments, capture_output=True, check=True)
+    done = subprocess.run(arguments, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        said = done.stderr.strip().rpartition("\n")[2]
+        raise TimingError(f"{' '.join(arguments)}: ended with {done.returncode}: {said}")
     return 1.0
 
 

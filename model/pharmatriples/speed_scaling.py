@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .loading import load
+from .plots import new_figure
 from .speed_table import ONE
 from .timing import TimingError
 
@@ -26,6 +27,8 @@ def measure(
         ValueError: the model cannot be loaded, or a process broke off.
     """
     whole = "\n\n".join(texts)
+    if len(whole) <= SHORT:
+        raise TimingError(f"the texts have {len(whole)} characters in all; give more than {SHORT}")
     short = [whole[at : at + SHORT] for at in range(0, len(whole) - SHORT, SHORT)]
     sizes = [(ONE, [whole], length, 1) for length in lengths]
     sizes += [(f"texts of {SHORT}", short, SHORT, number) for number in numbers]
@@ -42,10 +45,12 @@ def measure(
 
 
 def plot(rows: Sequence[Sequence[Any]], path: Path) -> None:
-    """Seconds and memory over characters, in logarithmic scales, as PNG."""
-    from matplotlib.figure import Figure
+    """Seconds and memory over characters, in logarithmic scales, as PNG.
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    Raises:
+        PlotError: matplotlib is not installed.
+    """
+    figure = new_figure((9, 3.6))
     for axis, column, label in zip(figure.subplots(1, 2), (2, 4), ("seconds", "MB over the loaded model"), strict=True):
         for name in dict.fromkeys(row[0] for row in rows):
             own = [row for row in rows if row[0] == name]

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from .blocks import percent, table
+from .files import write_text
 from .golden import versions
 from .precision import processor
 from .timing import ratios
@@ -53,8 +54,8 @@ def keep(folder: Path, parts: Mapping[str, Mapping[str, Any]], command: str) -> 
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SpeedError(f"{path}: holds no figures of this command: {error!r}; move it away") from None
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(known, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    (folder / PAGE).write_text(page, encoding="utf-8")
+    write_text(json.dumps(known, ensure_ascii=False, indent=1) + "\n", path)
+    write_text(page, folder / PAGE)
     return page
 
 
@@ -77,7 +78,10 @@ def summary(folder: Path) -> str:
 def _lines(part: Mapping[str, Any]) -> Iterator[list[str]]:
     if "rows" in part:
         for name in dict.fromkeys(row[0] for row in part["rows"]):
-            small, large = [row for row in part["rows"] if row[0] == name][-2:]
+            last = [row for row in part["rows"] if row[0] == name][-2:]
+            if len(last) < 2:
+                continue  # nothing has grown
+            small, large = last
             grown = f"{small[1]:,} -> {large[1]:,} characters: {small[2]:,} -> {large[2]:,} s"
             memory = f"{small[4]:,} -> {large[4]:,} MB"
             if name == ONE:
