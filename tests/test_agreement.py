@@ -167,6 +167,21 @@ def test_no_arrow_is_outvoted_for_its_direction() -> None:
     assert [(item.kind, item.reason) for item in report.items if item.outcome != "kept"] == []
 
 
+def test_entities_that_others_join_do_not_relate_to_themselves() -> None:
+    def said(*entities: str) -> Document:
+        spans = [(0, 3), (10, 13), (18, 21)]
+        mentions = tuple(
+            Mention(start, end, "GeneOrGeneProduct", entity)
+            for (start, end), entity in zip(spans, entities, strict=True)
+        )
+        relations = (Relation("Association", "a", "b"),) if "b" in entities else ()
+        return Document("x", "AAA binds BBB and AAA", mentions, relations)
+
+    result = majority([said("a", "b", "a"), said("a", "a", "a"), said("a", "b", "b")], BIORED)
+    assert len({m.entity for m in result.mentions}) == 1
+    assert result.relations == ()
+
+
 def test_joins_are_carried_over() -> None:
     text = "ab ab ab"
     spans = [(0, 2), (3, 5), (6, 8)]

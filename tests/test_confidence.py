@@ -64,7 +64,7 @@ def test_a_precision_that_was_not_met_says_what_was() -> None:
     confidence = Confidence(thresholds={"A": {"0.8": 0.5}})
     with pytest.raises(ValueError, match=r"precision 0.95 of A .* the highest that was is 0.8"):
         confidence.threshold("A", 0.95)
-    with pytest.raises(ValueError, match="none was measured"):
+    with pytest.raises(ValueError, match="no precision of B was measured on validation; give a threshold"):
         confidence.threshold("B", 0.5)
 
 

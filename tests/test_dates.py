@@ -95,11 +95,27 @@ NAMED = {
 }
 
 UNSURE = [
+    *("end of the", "first half of", "early", "Mid", "end"),
     *("05/06/2025", "26/02/25", "2025/26", "2011/12", "2025-13", "2025-02-30", "February 30, 2025", "May 45, 2025"),
     *("Mar-26", "Sept.-27", "December '98", "half of the year FY '26"),
     *("FY2025", "fiscal 2026", "Q2 FY26", "second half of fiscal 2026", "FY 2027-28", "end of FY27"),
     *("winter 2026", "summer of 2029/30", "turn of the year 2026/27", "end of the decade", "annual results 2025"),
-    *("17th", "today", "soon", "", " ", "-", "third half of 2025", "May June 2025", "5 May 6 2025", "Thursday 2025"),
+    *(
+        "17th",
+        "end of the",
+        "first half of",
+        "early",
+        "Mid",
+        "today",
+        "soon",
+        "",
+        " ",
+        "-",
+        "third half of 2025",
+        "May June 2025",
+        "5 May 6 2025",
+        "Thursday 2025",
+    ),
     *("December to January 2025", "January to 27 2025", "2025 or 2026", "the year 2025 this year", "May 2025 BC"),
     *("٢٠٢٥", "2025年6月", "May 8, 0003", "0000-05", "0000.05", "9999-99-99", "2025-2027"),
 ]

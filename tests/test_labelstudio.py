@@ -466,6 +466,26 @@ def test_the_report_names_task_region_text_and_offsets() -> None:
         report.check()
 
 
+def test_a_text_that_was_edited_under_its_spans_is_told() -> None:
+    result = items()
+    for item in result:
+        if item["type"] == "labels":
+            item["value"]["text"] = TEXT[item["value"]["start"] : item["value"]["end"]]
+    assert read_export([task(result)], SCHEMA).report.warnings == []
+    edited = task(result)
+    edited["data"]["text"] = "Today: " + TEXT
+    report = read_export([edited], SCHEMA).report
+    (line,) = report.warnings
+    assert line.startswith("warning: task 'acme': ")
+    assert line in str(report)
+
+
+def test_what_was_passed_over_is_listed_where_nothing_else_is_there() -> None:
+    report = read_export([{**task([]), "annotations": []}], SCHEMA).report
+    assert report.documents == 0
+    assert "ignored task: task 'acme': " in str(report)
+
+
 def test_a_clean_report_passes_its_check() -> None:
     report = read_export([task(items())], SCHEMA).report
     assert report.check() is report

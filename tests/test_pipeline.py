@@ -9,6 +9,8 @@ from datetime import date
 from itertools import repeat
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from pharmatriples import Document, load
@@ -162,6 +164,9 @@ def test_an_empty_list_gives_an_empty_list(extract: TriplesPipeline) -> None:
         (b"bytes", "found bytes"),
         (3, "found int 3"),
         ({"text": "x"}, "found dict"),
+        ([{"text": "x"}], "input 0 must be a str, found dict .*; give the texts alone, such as data"),
+        (pd.DataFrame({"id": ["a"], "text": ["x"]}), "found DataFrame"),
+        (np.array([["x"]]), "found ndarray"),
     ],
 )
 def test_what_is_no_text_is_a_type_error_that_names_its_place(
@@ -302,7 +307,7 @@ def test_a_wanted_precision_takes_the_threshold_that_met_it(calibrated_dir: Path
 def test_a_precision_that_was_not_met_is_refused(extract: TriplesPipeline, calibrated_dir: Path) -> None:
     with pytest.raises(ValueError, match=r"precision 0.95 of records was not met on validation; the highest .* 0.9"):
         load(calibrated_dir, precision=0.95)
-    with pytest.raises(ValueError, match="none was measured"):
+    with pytest.raises(ValueError, match="no precision of .* was measured"):
         extract(TEXTS, precision=0.5)
     with pytest.raises(ValueError, match="precision for unknown type 'DRUGS'"):
         load(calibrated_dir)("x", precision={"DRUGS": 0.5})

@@ -122,6 +122,11 @@ class TestFolders:
         found = sources(["x/a.jsonl", "y/a.txt", "y/b.csv.gz", "y/b.txt.gz", "-", "c.d.txt"])
         assert [source.id for source in found] == ["x/a.jsonl", "y/a.txt", "y/b.csv.gz", "y/b.txt.gz", "stdin", "c.d"]
 
+    def test_whole_numbers_that_pandas_made_floats_are_ids(self) -> None:
+        written("a.jsonl", '{"id": 1.0, "text": "x"}\n{"id": NaN, "text": "y"}\n{"id": null, "text": "z"}')
+        assert items("a.jsonl") == [Release("1", "x"), Release("a:2", "y"), Release("a:3", "z")]
+        assert items(table("b.parquet", id=[1.0, None], text=["x", "y"])) == [Release("1", "x"), Release("b:2", "y")]
+
 
 class TestBadDocuments:
     """The id and the place of each, and the others are read."""
@@ -156,6 +161,7 @@ class TestBadDocuments:
             (b'{"id": "x", "text": 7}', "x", "no text ('text' holds int)"),
             (b'{"id": [1], "text": ""}', "a:2", "the id is [1]"),
             (b'{"id": true, "text": ""}', "a:2", "the id is True"),
+            (b'{"id": 1.5, "text": ""}', "a:2", "the id is 1.5; give a text or a whole number"),
             (b'{"id": "x", "text": "", "release_date": "soon"}', "x", "found 'soon'"),
             (b'{"id": "x", "text": "", "release_date": [1]}', "x", "found [1]"),
             (b'{"id": "x", "text": "%s"}' % (b"x" * 1001), "x", "longer than 1000 characters"),
@@ -201,6 +207,28 @@ class TestBadDocuments:
         assert first == Release("1", "o")
         assert found == Refusal("a:3", "a.csv:3: " + found[1].partition(": ")[2])
         assert "a quote is open from here to the end of the file" in found[1]
+
+    @pytest.mark.parametrize(
+        ("header", "message"),
+        [
+            (b"id;text", "the cells seem to be separated by ';'; separate them by commas"),
+            (b"id\ttext", "the cells seem to be separated by '\\t'"),
+            (b"id|Text", "the cells seem to be separated by '|'"),
+            (b"Text", "no column 'text'; its columns are 'Text'"),
+            ("id,text".encode("utf-16"), "not UTF-8 text; convert the file to UTF-8"),
+        ],
+    )
+    def test_a_csv_header(self, header: bytes, message: str) -> None:
+        (found,) = items(written("a.csv", header + b"\n1,x\n"))
+        assert isinstance(found, Refusal)
+        assert found.error.startswith(f"a.csv: {message}")
+
+    @pytest.mark.parametrize("suffix", [".json", ".tsv", ".xlsx", ".HTML", ".json.gz", ".ndjson"])
+    def test_a_file_of_another_form_is_no_text(self, suffix: str) -> None:
+        (found,) = sources([written(f"a{suffix}", "NMPA accepted it.")])
+        assert isinstance(found, Refusal)
+        assert f"a{suffix}: " in found.error
+        assert "is neither text nor data" in found.error
 
     def test_a_parquet_row(self) -> None:
         bad = pyarrow.array([b"1", b"caf\xe9", None, b"4"]).view(pyarrow.string())

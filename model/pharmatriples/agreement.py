@@ -106,6 +106,7 @@ def _relation_votes(
         (*_in_order(r.type, head, tail, schema), r.type)
         for r in document.relations
         for head, tail in product(entities.get(r.head, ()), entities.get(r.tail, ()))
+        if head != tail  # others joined the two
     }
 
 

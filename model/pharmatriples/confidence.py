@@ -52,7 +52,9 @@ class Confidence:
         known = {float(p): t for p, t in self.thresholds.get(name, {}).items()}
         enough = [p for p in known if p >= precision]
         if not enough:
-            best = f"the highest that was is {max(known)}" if known else "none was measured"
+            if not known:
+                raise ValueError(f"no precision of {name} was measured on validation; give a threshold instead")
+            best = f"the highest that was is {max(known)}"
             raise ValueError(f"precision {precision} of {name} was not met on validation; {best}. Ask for less")
         return known[min(enough)]
 

@@ -33,6 +33,7 @@ _PARTS = {
     "summer": (6, 9),
     **dict.fromkeys(("autumn", "fall"), (9, 12)),
 }
+_BARE = {"early", "late", "start", "beginning", "end", "mid", "middle"}  # which say nothing without what of
 _NUMBERS = {"first": "1", "second": "2", "third": "3", "fourth": "4", "three": "3", "six": "6", "nine": "9"}
 _WORD = re.compile(r"(\d+)(?:st|nd|rd|th)\b|\d+|[a-z]+|[^\w\s]", re.ASCII)
 _NO_WORDS = {".", ",", "the", "of", "in", "on", "calendar", "cy"}
@@ -152,6 +153,8 @@ def normalized(
         return None
     if relative:
         return _part(phrase, release_date.year + _OFFSETS.get(relative[1], 0))
+    if phrase in _BARE or text.split()[-1:] in (["of"], ["the"]):  # a wording that was cut off
+        return None
     found = [_part(phrase, release_date.year + offset) for offset in (-1, 0, 1)]
     periods = [period for period in found if period is not None and period.precision != "year"]
     fitting = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from datetime import date
 from functools import partial
@@ -14,6 +15,7 @@ from .dates import DateError, as_date
 from .documents import Document
 from .frames import record_frame
 from .prediction import BATCH_SIZE, predict
+from .records import has_records
 from .results import result
 from .schema import Schema
 from .windows import Windower
@@ -74,7 +76,8 @@ class Extractor:
         given = kwargs.get("release_date")
         if isinstance(inputs, str):
             return next(self._results([(inputs, as_date(given))], batch_size, thresholds))
-        if isinstance(inputs, (bytes, Mapping)) or not (isinstance(inputs, Iterable) or hasattr(inputs, "__getitem__")):
+        listed = isinstance(inputs, Iterable) or hasattr(inputs, "__getitem__")
+        if isinstance(inputs, (bytes, Mapping)) or not listed or getattr(inputs, "ndim", 1) != 1:  # a table is no list
             raise TypeError(f"the input must be a str, a list of str or an iterator of str, found {_kind(inputs)}")
         dated = _dated(_checked(iter(inputs)), given)  # transformers' KeyDataset has items alone
         if isinstance(inputs, (list, tuple)):
@@ -97,6 +100,10 @@ class Extractor:
         Raises:
             TypeError, ValueError: as for a call; or there are not as many ids as texts (an iterator may hold more).
         """
+        if not has_records(self.model.schema):
+            warnings.warn(
+                "the schema of the model has no records, so the frame is empty; call it instead", stacklevel=2
+            )
         return record_frame(partial(self, **kwargs), texts, ids)
 
     def _results(
@@ -154,7 +161,8 @@ def _shares(
 def _checked(texts: Iterable[Any]) -> Iterator[str]:
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(f"input {i} must be a str, found {_kind(text)}")
+            hint = "; give the texts alone, such as data['text']" if isinstance(text, Mapping) else ""
+            raise TypeError(f"input {i} must be a str, found {_kind(text)}{hint}")
         yield text
 
 
@@ -175,7 +183,10 @@ def _each_dated(texts: Iterable[str], release_dates: Iterable[Any]) -> Iterator[
         except StopIteration:
             raise DateError(f"release_date ends after {number} texts; {each}") from None
         number += 1
-        yield text, as_date(day)
+        try:
+            yield text, as_date(day)
+        except DateError as error:
+            raise DateError(f"release_date {number - 1}: {error}") from None
     if isinstance(release_dates, Sized) and len(release_dates) > number:
         raise DateError(f"release_date has {len(release_dates)} dates for {number} texts; {each}")
 

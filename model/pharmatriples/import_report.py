@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+OTHER_WORDS = "value.text says"  # how the reason of a span begins whose words are not those that were marked
 OUTCOMES = ("kept", "repaired", "refused", "ignored")
 KINDS = (
     *("document", "mention"),
@@ -79,6 +80,18 @@ class ImportReport:
         """The items with one of these outcomes, in the order of the file."""
         return [item for item in self.items if item.outcome in outcomes]
 
+    @property
+    def warnings(self) -> list[str]:
+        """One line for each task most of whose spans were other words when they were marked."""
+        spans = Counter(item.task for item in self.items if item.kind == "region" and item.start is not None)
+        other = Counter(item.task for item in self.items if item.kind == "region" and OTHER_WORDS in item.reason)
+        return [
+            f"warning: task {task!r}: {count} of {spans[task]} spans were other words when they were marked; where its "
+            "text was edited since, they are shifted: restore the text, or mark it anew"
+            for task, count in other.items()
+            if 2 * count > spans[task]
+        ]
+
     def check(self) -> ImportReport:
         """The report itself, if nothing was refused.
 
@@ -98,7 +111,10 @@ class ImportReport:
         rows = [("", *OUTCOMES), *((kind, *map(str, found.values())) for kind, found in self.counts.items())]
         table = [f"{row[0]:<12}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows]
         listed = self.of("refused") + self.of("repaired")
-        return "\n".join([f"{self.source}: {self.documents} documents", *table, *([_list(listed)] if listed else [])])
+        if not self.documents:
+            listed += self.of("ignored")
+        told = [*([_list(listed)] if listed else []), *self.warnings]
+        return "\n".join([f"{self.source}: {self.documents} documents", *table, *told])
 
 
 def _list(items: Sequence[Item], limit: int = 20) -> str:

@@ -14,6 +14,7 @@ from itertools import count, pairwise
 from typing import Any, NamedTuple
 
 from .documents import Mention, Relation
+from .import_report import OTHER_WORDS
 from .labelstudio_offsets import Utf16Text, agrees, trimmed
 from .schema import Schema
 
@@ -211,7 +212,7 @@ class _Reader:
             raise _Refused(f"the span is empty, inverted or outside the text of {len(self.text)} characters")
         words, given = self.text[start:end], value_of(item, "text")
         if isinstance(given, str) and not agrees(words, given):
-            self._repaired(place, f"value.text says {given!r:.60}, the text there {words!r:.60}; the text counts")
+            self._repaired(place, f"{OTHER_WORDS} {given!r:.60}, the text there {words!r:.60}; the text counts")
         shorter = trimmed(self.text, start, end)
         if shorter[0] == shorter[1]:
             raise _Refused("the span holds nothing but blanks and brackets")

@@ -121,7 +121,16 @@ class TaskReader:
     def _read_task(self) -> None:
         data = self.task.get("data") if isinstance(self.task, Mapping) else None
         if not isinstance(data, Mapping) or not isinstance(data.get("text"), str):
-            raise LabelStudioError("a task must be an object whose 'data' has a 'text'")
+            known = data if isinstance(data, Mapping) else self.task
+            keys = (
+                f"its keys are {', '.join(map(repr, known)):.80}"
+                if isinstance(known, Mapping)
+                else f"it is {known!r:.40}"
+            )
+            raise LabelStudioError(
+                f"a task must be an object whose 'data' has a 'text', and {keys}; export the project as JSON (not "
+                "JSON-MIN), and call the text 'text'"
+            )
         if "completions" in self.task:
             raise LabelStudioError("'completions' are of Label Studio before 1.0; export the project anew")
         annotations = self.task.get("annotations") or []

@@ -104,8 +104,11 @@ def folder_of(name: str, patterns: tuple[str, ...], hub: Mapping[str, Any]) -> P
     """
     if Path(name).is_dir():
         return Path(name)
-    if name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name:
+    if not name or name.startswith(("/", ".", "~")) or name.count("/") > 1 or "\\" in name:
         raise ModelError("no such folder")
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(name, allow_patterns=list(patterns), **hub))
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(patterns), **hub))
+    except Exception as error:  # as many kinds as there are ways not to reach a hub
+        raise ModelError(f"no such folder here, and not to be had from the hub ({error})") from error

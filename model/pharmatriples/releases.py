@@ -74,6 +74,14 @@ class Columns:
     release_date: str = "release_date"
 
 
+_OTHER_FORMS = {
+    (".json",): "give JSON lines (.jsonl), one object with a text in each line",
+    (".ndjson",): "name the file .jsonl",
+    (".tsv", ".xls", ".xlsx", ".ods"): "save the table as CSV with commas",
+    (".html", ".htm", ".xml", ".pdf", ".doc", ".docx", ".rtf", ".odt", ".eml"): "save it as plain text (.txt)",
+}
+
+
 class Meter:
     """How many bytes of the files have been read: where the file stands, so that nothing is counted."""
 
@@ -106,9 +114,18 @@ def sources(names: Sequence[str]) -> list[Source | Refusal]:
         found += _in_folder(name) if name != STANDARD_INPUT and os.path.isdir(name) else [name]
     stems = Counter(_stem(item) for item in found if isinstance(item, str))
     return [
-        item if isinstance(item, Refusal) else Source(item, stem if stems[stem := _stem(item)] == 1 else item)
+        item
+        if isinstance(item, Refusal)
+        else _of_another_form(item) or Source(item, stem if stems[stem := _stem(item)] == 1 else item)
         for item in found
     ]
+
+
+def _of_another_form(path: str) -> Refusal | None:
+    """A refusal of what is no text by its name, though its characters may be."""
+    suffix = os.path.splitext(path.lower().removesuffix(".gz"))[1]
+    hint = next((hint for suffixes, hint in _OTHER_FORMS.items() if suffix in suffixes), None)
+    return Refusal(path, f"{path}: {suffix} is neither text nor data that is read here; {hint}") if hint else None
 
 
 def _in_folder(folder: str) -> list[str | Refusal]:
@@ -344,6 +361,10 @@ def _read_cells(id_: str, where: str, cells: Mapping[str, Any], columns: Columns
 
 def _wrong_columns(path: str, names: Sequence[str], columns: Columns) -> str | None:
     """What is wrong with the columns of a table, if anything is. Those of id and date must be there only if named."""
+    if any(map(_NOT_UTF8.search, names)):
+        return f"{path}: not UTF-8 text; convert the file to UTF-8"
+    if len(names) == 1 and names[0] != columns.text and (other := [sign for sign in ";\t|" if sign in names[0]]):
+        return f"{path}: the cells seem to be separated by {other[0]!r}; separate them by commas"
     shown = ", ".join(f"{name!r:.40}" for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
     for kind, name in vars(columns).items():
         if name not in names and (kind == "text" or name != getattr(Columns, kind)):
@@ -357,8 +378,8 @@ def _wrong_columns(path: str, names: Sequence[str], columns: Columns) -> str | N
 def _release(id_: str, where: str, values: Mapping[str, Any], columns: Columns, max_chars: int) -> Release | Refusal:
     """What a row, an object or a file holds; `id_` is the id where it holds none."""
     given, text = values.get(columns.id), values.get(columns.text)
-    if isinstance(given, bool) or not isinstance(given, str | int | None):
-        return Refusal(id_, f"{where}: the id is {given!r:.40}; give a string or a number, or leave it out")
+    if given is not None and given == given and not _given_id(values, columns) and given != "":
+        return Refusal(id_, f"{where}: the id is {given!r:.40}; give a text or a whole number, or leave it out")
     id_ = _given_id(values, columns) or id_
     if not isinstance(text, str):
         found = "nothing" if text is None else type(text).__name__
@@ -374,6 +395,8 @@ def _release(id_: str, where: str, values: Mapping[str, Any], columns: Columns, 
 def _given_id(values: Mapping[str, Any], columns: Columns) -> str:
     """The id that values hold, empty where they hold none."""
     given = values.get(columns.id)
+    if isinstance(given, float) and given.is_integer():
+        given = int(given)  # pandas makes 1.0 of 1 in a column with gaps
     return str(given) if isinstance(given, str | int) and not isinstance(given, bool) else ""
 
 

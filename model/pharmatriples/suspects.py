@@ -266,8 +266,10 @@ class _Structure:
             annotated = (type_, head, tail) in self.targets.relations
             if annotated == (probability > 0.5):
                 continue
-            implied = ((a, head) in joined and (b, tail) in joined for r, a, b in self.targets.relations if r == type_)
-            if not annotated and any(implied):
+            known = {(a, b) for r, a, b in self.targets.relations if r == type_}
+            if names[type_] in self.schema.symmetric:
+                known |= {(b, a) for a, b in known}
+            if not annotated and any((a, head) in joined and (b, tail) in joined for a, b in known):
                 continue
             heads, tails = self.members[head], self.members[tail]
             start, end, text = link(
