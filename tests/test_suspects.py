@@ -15,10 +15,12 @@ from pharmatriples.documents import Document, Mention, Relation, write_jsonl
 from pharmatriples.features import Collator, example
 from pharmatriples.modeling import TriplesModel
 from pharmatriples.prediction import readings
+from pharmatriples.schema import Schema
 from pharmatriples.splits import near_duplicates
 from pharmatriples.suspects import (
     Suspect,
     SuspectsError,
+    _Structure,
     cross_validate,
     cross_validated_suspects,
     deal,
@@ -184,6 +186,23 @@ def test_a_document_without_words_or_annotation_can_be_judged(trained: tuple[Tri
     found = suspects(*trained, [Document("empty", ""), bare])
     assert {s.kind for s in found} == {"mention"}
     assert {s.text for s in found} >= {"EO-4", "lupus", "accepted"}
+
+
+@pytest.mark.parametrize(("symmetric", "pair"), [(["with"], (0, 1, 2)), ([], (0, 2, 1))])
+def test_what_follows_from_a_join_is_no_suspect_either_way_round(
+    symmetric: list[str], pair: tuple[int, ...]
+) -> None:
+    """`with` joins a and b, and the model takes c for a: of c and b it says nothing new."""
+    given = {"name": "s", "version": 1, "entities": {"DRUG": ""}, "relations": {"with": ["DRUG", "DRUG"]}}
+    mentions = [Mention(3 * i, 3 * i + 2, "DRUG", entity) for i, entity in enumerate("abc")]
+    structure = object.__new__(_Structure)
+    structure.schema = Schema.from_dict({**given, "symmetric": symmetric})
+    structure.document, structure.mentions = Document("x", "aa bb cc", tuple(mentions)), mentions
+    structure.members, structure.belief = [np.array([i]) for i in range(3)], np.ones(3)
+    structure.names, structure.owner, structure.alias = np.array([[2, 0]]), np.arange(3), np.array([0.9])
+    structure.targets = replace(example(release(0), tiny_windower(tiny_model()), SCHEMA).targets, relations={(0, 0, 1)})
+    structure.triples, structure.related = np.array([(0, 0, 1), pair, (0, 0, 2)]), [0.9, 0.9, 0.9]
+    assert [s.text for s in structure._relations()] == ["aa -> cc"]
 
 
 def test_folds_hold_each_document_once_and_tear_nothing_apart() -> None:
