@@ -189,9 +189,7 @@ def test_a_document_without_words_or_annotation_can_be_judged(trained: tuple[Tri
 
 
 @pytest.mark.parametrize(("symmetric", "pair"), [(["with"], (0, 1, 2)), ([], (0, 2, 1))])
-def test_what_follows_from_a_join_is_no_suspect_either_way_round(
-    symmetric: list[str], pair: tuple[int, ...]
-) -> None:
+def test_what_follows_from_a_join_is_no_suspect_either_way_round(symmetric: list[str], pair: tuple[int, ...]) -> None:
     """`with` joins a and b, and the model takes c for a: of c and b it says nothing new."""
     given = {"name": "s", "version": 1, "entities": {"DRUG": ""}, "relations": {"with": ["DRUG", "DRUG"]}}
     mentions = [Mention(3 * i, 3 * i + 2, "DRUG", entity) for i, entity in enumerate("abc")]
