@@ -205,8 +205,9 @@ class Journal:
         for name in [*wanted, *found]:
             if found.get(name) != wanted.get(name):
                 was, is_ = (json.dumps(value.get(name), ensure_ascii=False) for value in (found, wanted))
+                other = "other" if name.endswith("s") else "another"
                 raise JournalError(
-                    f"{self.folder}: was begun with other {name} ({was:.60}, now {is_:.60}); go on with the same, or "
+                    f"{self.folder}: was begun with {other} {name} ({was:.60}, now {is_:.60}); go on with the same, or "
                     f"{_AGAIN}"
                 )
 

@@ -111,4 +111,6 @@ def folder_of(name: str, patterns: tuple[str, ...], hub: Mapping[str, Any]) -> P
     try:
         return Path(snapshot_download(name, allow_patterns=list(patterns), **hub))
     except Exception as error:  # as many kinds as there are ways not to reach a hub
-        raise ModelError(f"no such folder here, and not to be had from the hub ({error})") from error
+        raise ModelError(
+            f"no model that can be loaded: no such folder here, and the hub does not give it ({error})"
+        ) from error

@@ -27,8 +27,8 @@ def measure(
         ValueError: the model cannot be loaded, or a process broke off.
     """
     whole = "\n\n".join(texts)
-    if len(whole) <= SHORT:
-        raise TimingError(f"the texts have {len(whole)} characters in all; give more than {SHORT}")
+    if len(whole) <= SHORT and numbers:
+        raise TimingError(f"the texts have {len(whole)} characters in all; give more than {SHORT}, or no --numbers")
     short = [whole[at : at + SHORT] for at in range(0, len(whole) - SHORT, SHORT)]
     sizes = [(ONE, [whole], length, 1) for length in lengths]
     sizes += [(f"texts of {SHORT}", short, SHORT, number) for number in numbers]
