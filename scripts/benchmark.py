@@ -12,7 +12,6 @@ data, is not trained again. The code is no part of that: after a change of the c
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pharmatriples.blocks import replace_block
-from pharmatriples.files import write_text
+from pharmatriples.files import write_json, write_text
 from pharmatriples.options import positive
 from pharmatriples.schema import Schema
 
@@ -174,7 +173,7 @@ def _failed(table: str) -> int:
 def _write(table: str, figures: object, options: argparse.Namespace) -> None:
     print(table)
     if options.out:
-        write_text(json.dumps(figures, ensure_ascii=False, indent=1) + "\n", options.out)
+        write_json(figures, options.out)
     if options.table:
         write_text(table + "\n", options.table)
 

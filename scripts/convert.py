@@ -9,7 +9,6 @@ for, so that documents of one group and near-duplicates never fall apart.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 from pharmatriples.annotators import POLICIES, policy
 from pharmatriples.dataset import read_documents, to_dataset, write_dataset
 from pharmatriples.documents import SPLITS, Document
-from pharmatriples.files import write_text
+from pharmatriples.files import write_json
 from pharmatriples.import_report import ImportReport
 from pharmatriples.schema import Schema
 from pharmatriples.splits import assign_splits, leaks
@@ -54,9 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(report)
         reports.append(report)
         if options.report:
-            write_text(
-                json.dumps([one.to_dict() for one in reports], ensure_ascii=False, indent=1) + "\n", options.report
-            )
+            write_json([one.to_dict() for one in reports], options.report)
         if options.strict:
             report.check()
 

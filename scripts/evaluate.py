@@ -7,7 +7,6 @@ with --update-card, for the pages of this repository.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from pharmatriples.dataset import read_documents
 from pharmatriples.distances import measure
 from pharmatriples.evaluation import evaluate
 from pharmatriples.extractor import annotate
-from pharmatriples.files import write_text
+from pharmatriples.files import check_place, write_json
 from pharmatriples.import_report import ImportReport
 from pharmatriples.measured import keep, kept
 from pharmatriples.prediction import complete
@@ -79,8 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Before the work.
         for page in pages:
             page.read_text(encoding="utf-8")
-        if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
-            raise ValueError(f"--json {options.json}: name a file in a folder that is there")
+        if options.json:
+            check_place(options.json)
         if options.report and options.report.exists() and not options.report.is_dir():
             raise ValueError(f"--report {options.report}: is a file; name a folder")
         extract: Any = load(options.model, device=options.device)
@@ -121,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.json:
             figures = scores.to_dict() | distances.to_dict()
             figures["calibration"] = {name: found.to_dict() for name, found in calibrated.items()}
-            write_text(json.dumps(figures, indent=1) + "\n", options.json)
+            write_json(figures, options.json)
         if options.report:
             rows = [*scores.rows(), *distances.rows()]
             title = " · ".join(filter(None, (options.model, options.data, options.split)))
@@ -140,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\n".join(told))
         if pages:
             store = {"model": model_figures(folder, extract.model), "sets": kept(folder)}
-            write_text(json.dumps(store, ensure_ascii=False, indent=1) + "\n", options.figures)
+            write_json(store, options.figures)
             for page in pages:
                 print(f"{page}: {', '.join(update_page(page, store))} renewed")
     except (ValueError, OSError, RuntimeError, AssertionError) as error:  # torch asserts that a device is there

@@ -7,7 +7,6 @@ ids that TRAIN gives to its wording.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from pharmatriples import load
 from pharmatriples.dataset import read_corpus, read_documents
-from pharmatriples.files import write_text
+from pharmatriples.files import write_json
 from pharmatriples.id_evaluation import annotated_ids, known_names, matched_ids, related_ids, score_ids, table
 from pharmatriples.prediction import complete, predict
 
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(table(scores))
         if options.json:
             figures = {name: by_type.to_dict() for name, by_type in scores.items()}
-            write_text(json.dumps(figures, indent=1) + "\n", options.json)
+            write_json(figures, options.json)
     except (ValueError, OSError, RuntimeError, AssertionError) as error:  # torch asserts that a device is there
         print(f"evaluate_ids: {error}", file=sys.stderr)
         return 2

@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from pharmatriples.documents import Document
-from pharmatriples.files import write_text
+from pharmatriples.files import write_json
 from pharmatriples.labelstudio import document_id, labeling_config, read_export, write_export
 from pharmatriples.options import positive
 from pharmatriples.schema import Schema
@@ -163,7 +162,7 @@ def _server(options: argparse.Namespace) -> AbstractContextManager[Studio]:
 
 def _write_json(path: Path | None, value: Any) -> None:
     if path:
-        write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", path)
+        write_json(value, path)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pharmatriples import Document, load
 from pharmatriples.documents import write_jsonl
+from pharmatriples.files import check_place
 from pharmatriples.options import probability
 from pharmatriples.pseudo import pseudo_label
 from pharmatriples.releases import Columns, Refusal, read, sources
@@ -38,8 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--text-column", default="text", metavar="NAME", help="of the texts (%(default)s)")
     options = parser.parse_args(arguments)
     try:
-        if options.out.is_dir() or not options.out.parent.is_dir():
-            raise ValueError(f"{options.out}: name a file in a folder that is there")
+        check_place(options.out)
         if options.out.exists() and Path(options.texts).exists() and options.out.samefile(options.texts):
             raise ValueError(f"{options.out}: holds the texts; name another file")
         documents = []

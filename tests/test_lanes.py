@@ -34,15 +34,16 @@ def test_items_of_like_size_are_worked_on_together_and_no_group_is_too_large() -
     assert groups == [[50], [9], [8], [3, 2, 1]]
 
 
+def counted(count: int, read: list[int]) -> Iterator[int]:
+    """The numbers below `count`; those that were asked for are in `read`."""
+    for i in range(count):
+        read.append(i)
+        yield i
+
+
 def test_no_more_is_read_ahead_than_asked_for() -> None:
     read: list[int] = []
-
-    def stream() -> Iterator[int]:
-        for i in range(100):
-            read.append(i)
-            yield i
-
-    found = in_order(doubled, stream(), lambda _: 1, Lanes(2), ahead=10, most=2)
+    found = in_order(doubled, counted(100, read), lambda _: 1, Lanes(2), ahead=10, most=2)
     assert not read
     assert next(found) == 0
     assert len(read) == 10
@@ -55,13 +56,7 @@ def test_no_more_is_read_ahead_than_asked_for() -> None:
 
 def test_one_at_a_time_waits_for_no_second() -> None:
     read: list[int] = []
-
-    def stream() -> Iterator[int]:
-        for i in range(3):
-            read.append(i)
-            yield i
-
-    found = in_order(doubled, stream(), lambda _: 1, Lanes(), ahead=1, most=1)
+    found = in_order(doubled, counted(3, read), lambda _: 1, Lanes(), ahead=1, most=1)
     assert (next(found), read) == (0, [0])
     assert list(found) == [2, 4]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from transformers.dynamic_module_utils import get_relative_import_files
 
+from .files import write_json
 from .golden import FILE as GOLDEN
 from .golden import record, versions
 from .hub_card import readme
@@ -75,8 +76,8 @@ def bundle(run: str | Path, out: str | Path, repo_id: str, card: str, data_ids: 
         extract.tokenizer.save_pretrained(folder)
         for module in code_files():
             shutil.copyfile(module, folder / module.name)
-        _write(folder / RECORD, training)
-        _write(folder / GOLDEN, record(extract))
+        write_json(training, folder / RECORD)
+        write_json(record(extract), folder / GOLDEN)
         if sets:
             shutil.copyfile(run / EVALUATION, folder / EVALUATION)
         if exported(run) and weights_sha256(folder) == weights_sha256(run):
@@ -107,7 +108,3 @@ def _training(run: Path) -> dict[str, Any]:
 
 def _portable(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-
-def _write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -22,7 +22,7 @@ from typing import Any, TextIO
 
 from .batches import Batch, ExtractionError, Reading, answers
 from .bulk import Journal, JournalError
-from .files import OutputError, is_special, writing
+from .files import OutputError, check_place, is_special, writing
 from .options import positive, probability
 from .outputs import FORMATS, SUFFIXES, format_of, write_results
 from .releases import MAX_CHARS, MOST_CHARS, STANDARD_INPUT, Columns, Meter, Refusal, Source, sources
@@ -192,9 +192,9 @@ def _extract(options: argparse.Namespace) -> int:
     stream = chain(ahead, stream)
     if options.ray is not None and options.backend == "auto":
         options.backend = "torch"  # on the GPUs of the cluster, where it has some
-    # The actors of a cluster take its GPUs; here the model is loaded to know that it can be, and what it is.
     from .records import has_records
 
+    # The actors of a cluster take its GPUs; here the model is loaded to know that it can be, and what it is.
     extract = _load(options if options.ray is None else argparse.Namespace(**{**vars(options), "device": "cpu"}))
     if format_ in ("table", "csv", "parquet") and not has_records(extract.model.schema):
         _complain("the schema of the model has no records; jsonl and html have its entities and relations")
@@ -323,10 +323,7 @@ def _format(options: argparse.Namespace) -> str:
         if options.format == "parquet" and sys.stdout.isatty():
             raise CommandError("Parquet is nothing to read on a terminal; name a file with -o")
         return options.format or "table"
-    if output.is_dir():
-        raise CommandError(f"{output}: is a folder; name a file in it")
-    if not output.parent.is_dir():
-        raise CommandError(f"{output}: there is no folder {output.parent}; make it, or write elsewhere")
+    check_place(output)
     format_ = options.format or format_of(output.name)
     if format_ is None:
         raise CommandError(f"{output}: its suffix names no format; use {', '.join(SUFFIXES)}, or say --format")

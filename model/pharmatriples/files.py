@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,27 @@ def write_text(text: str, path: str | Path) -> None:
     """
     with writing(Path(path)) as out:
         out.write(text)
+
+
+def write_json(value: Any, path: str | Path) -> None:
+    """Write a value as JSON that can be read, as `writing` does.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", path)
+
+
+def check_place(path: Path) -> None:
+    """A file can be written there, as far as that can be told before the work.
+
+    Raises:
+        OutputError: it is a folder, or in none that is there.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {path.parent}; make it, or write elsewhere")
 
 
 @contextmanager

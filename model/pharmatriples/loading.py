@@ -100,7 +100,8 @@ def folder_of(name: str, patterns: tuple[str, ...], hub: Mapping[str, Any]) -> P
         patterns: of the files that are taken of a hub repository; hub: arguments of `snapshot_download`.
 
     Raises:
-        ModelError: it is neither.
+        ModelError: it is the name of a folder, and there is none.
+        FileNotFoundError: it is neither.
     """
     if Path(name).is_dir():
         return Path(name)
@@ -111,6 +112,5 @@ def folder_of(name: str, patterns: tuple[str, ...], hub: Mapping[str, Any]) -> P
     try:
         return Path(snapshot_download(name, allow_patterns=list(patterns), **hub))
     except Exception as error:  # as many kinds as there are ways not to reach a hub
-        raise ModelError(
-            f"no model that can be loaded: no such folder here, and the hub does not give it ({error})"
-        ) from error
+        # No ModelError: those who load make one line of what a hub says.
+        raise FileNotFoundError(f"no such folder here, and the hub does not give it: {error}") from error

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .files import write_text
+from .files import write_json
 
 FILE = "evaluation.json"
 WEIGHTS = "model.safetensors"
@@ -62,7 +62,7 @@ def keep(folder: Path, name: str, figures: Mapping[str, Any]) -> Path:
         found = {}
     sets = found["sets"] if found.get("weights_sha256") == weights else {}
     content = {"weights_sha256": weights, "sets": {**sets, name: dict(figures)}}
-    write_text(json.dumps(content, indent=1) + "\n", path)
+    write_json(content, path)
     return path
 
 

@@ -9,6 +9,7 @@ import math
 from bisect import bisect
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -91,8 +92,12 @@ def records(document: Document, release_date: date | None = None) -> list[dict[s
     """
     entities, text = document.entities, document.text
     targets, sentences, believed = _links(document, "targets"), _Sentences(text), _mention_scores(document)
-    names = {id_: entity.name(text) for id_, entity in entities.items()}
     result = []
+
+    @cache
+    def name(id_: str) -> str:
+        return entities[id_].name(text)
+
     for event, drugs, links in _events(document):
         for drug in drugs or [None]:
             dates = list(links.get("event_date", ()))
@@ -108,7 +113,7 @@ def records(document: Document, release_date: date | None = None) -> list[dict[s
             result.append(
                 {
                     **{
-                        key: [names[i] for i in value] if isinstance(value, list) else value and names[value]
+                        key: list(map(name, value)) if isinstance(value, list) else value and name(value)
                         for key, value in ids.items()
                         if key != "event"
                     },

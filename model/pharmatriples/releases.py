@@ -26,6 +26,13 @@ from .dates import DateError, as_date
 STANDARD_INPUT = "-"
 TEXTS = (".txt", ".txt.gz")
 DATA = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
+# What is no text, though its characters may be, and what to do with it.
+_OTHER_FORMS = {
+    (".json",): "give JSON lines (.jsonl), one object with a text in each line",
+    (".ndjson",): "name the file .jsonl",
+    (".tsv", ".xls", ".xlsx", ".ods"): "save the table as CSV with commas",
+    (".html", ".htm", ".xml", ".pdf", ".doc", ".docx", ".rtf", ".odt", ".eml"): "save it as plain text (.txt)",
+}
 # What a run that was stopped leaves beside its output; no folder of inputs.
 PARTIAL = ".partial"
 MAX_CHARS = 10_000_000
@@ -74,14 +81,6 @@ class Columns:
     release_date: str = "release_date"
 
 
-_OTHER_FORMS = {
-    (".json",): "give JSON lines (.jsonl), one object with a text in each line",
-    (".ndjson",): "name the file .jsonl",
-    (".tsv", ".xls", ".xlsx", ".ods"): "save the table as CSV with commas",
-    (".html", ".htm", ".xml", ".pdf", ".doc", ".docx", ".rtf", ".odt", ".eml"): "save it as plain text (.txt)",
-}
-
-
 class Meter:
     """How many bytes of the files have been read: where the file stands, so that nothing is counted."""
 
@@ -122,7 +121,7 @@ def sources(names: Sequence[str]) -> list[Source | Refusal]:
 
 
 def _of_another_form(path: str) -> Refusal | None:
-    """A refusal of what is no text by its name, though its characters may be."""
+    """A refusal of a file whose name says that it is one of these."""
     suffix = os.path.splitext(path.lower().removesuffix(".gz"))[1]
     hint = next((hint for suffixes, hint in _OTHER_FORMS.items() if suffix in suffixes), None)
     return Refusal(path, f"{path}: {suffix} is neither text nor data that is read here; {hint}") if hint else None
@@ -378,9 +377,10 @@ def _wrong_columns(path: str, names: Sequence[str], columns: Columns) -> str | N
 def _release(id_: str, where: str, values: Mapping[str, Any], columns: Columns, max_chars: int) -> Release | Refusal:
     """What a row, an object or a file holds; `id_` is the id where it holds none."""
     given, text = values.get(columns.id), values.get(columns.text)
-    if given is not None and given == given and not _given_id(values, columns) and given != "":
+    own = _given_id(values, columns)
+    if not own and given not in (None, "") and given == given:  # NaN is none
         return Refusal(id_, f"{where}: the id is {given!r:.40}; give a text or a whole number, or leave it out")
-    id_ = _given_id(values, columns) or id_
+    id_ = own or id_
     if not isinstance(text, str):
         found = "nothing" if text is None else type(text).__name__
         return Refusal(id_, f"{where}: no text ({columns.text!r} holds {found}); give it, or say --text-column")

@@ -17,8 +17,8 @@ import yaml
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 SECTIONS = ("name", "version", "entities", "attributes", "relations", "symmetric", "alias")
+TOTAL = "micro"  # what figures call the sum over all labels
 # The tag of no mention, and what figures and thresholds name beside the types.
-TOTAL = "micro"
 RESERVED_TYPES = frozenset({"O", "records", "documents", TOTAL})
 # Keys of a mention or entity in JSON, and the names of the other controls of the labeling configuration.
 RESERVED_ATTRIBUTES = frozenset(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from .blocks import percent, table
-from .files import write_text
+from .files import write_json, write_text
 from .golden import versions
 from .precision import processor
 from .timing import ratios
@@ -54,7 +54,7 @@ def keep(folder: Path, parts: Mapping[str, Mapping[str, Any]], command: str) -> 
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SpeedError(f"{path}: holds no figures of this command: {error!r}; move it away") from None
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(json.dumps(known, ensure_ascii=False, indent=1) + "\n", path)
+    write_json(known, path)
     write_text(page, folder / PAGE)
     return page
 
