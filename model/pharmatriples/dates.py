@@ -45,7 +45,7 @@ _WITHIN = re.compile(r"(?:early|mid|middle|late|start|beginning|end) (.+)")
 _WEEK = re.compile(r"week (.+)")
 _FISCAL = re.compile(r"(?:(.*) )?(?:fiscal|financial) year (?:ending|ended) (.+)")
 _YEAR_FIRST = re.compile(r"\d{4}([-./])\d{1,2}(\1\d{1,2})?", re.ASCII)
-_YEAR_LAST = re.compile(r"\d{1,2}([-./])\d{1,2}\1\d{4}", re.ASCII)
+_YEAR_LAST = re.compile(r"\d{1,2}(?:([-./])\d{1,2}\1|[-./])\d{4}", re.ASCII)
 _SIGNS = {
     **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-"),
     **dict.fromkeys(map(ord, "'\u2018\u2019"), " "),
@@ -59,7 +59,7 @@ _HEAD, _TOP = 400, 1500  # characters
 _PLACE = re.compile(r"[(\"“]?[^\W\d_](?:(?!\b[^\W\dA-Z_]{4,}|\b\w+(?:day|DAY)\b)[^\n|:]){,79}[,;(–—-]\s*(?:\w+day,? )?")
 _LABEL = re.compile(
     r"(?:.*\|\s*|(?:.*(?:\s\s|\|\s*))?(?:(?:release|publication) )?"
-    r"(?:date|time|released|published|posted|updated|issued|input|entered):?\s*)?",
+    r"(?:date|time|released|published|posted|updated|issued|input|entered|for immediate release):?\s*)?[\[(]?",
     re.IGNORECASE,
 )
 _AFTER_LABEL = re.compile(r"[^\S\n]*(?:$|[\n)\]/|:;·(\-–—]|[^\S\n]{2}|,? ?\d{1,2}[:.]\d\d\b|, [A-Z][^\n.]{,40} [–—-] )")
@@ -145,7 +145,7 @@ def normalized(
     named = years[0] if years else relative
     if named:
         phrase = f"{phrase[: named.start()]} {phrase[named.end() :]}"
-    phrase = " ".join(word for word in phrase.split() if word not in _NO_WORDS).strip("- ")
+    phrase = " ".join(word for word in phrase.split() if word not in _NO_WORDS).strip("-/ ")
     if years:
         year = years[0]
         return _part(phrase, int(year[1] or f"20{year[2]}"))
@@ -223,8 +223,8 @@ def _numeric(text: str) -> Period | None:
     """`2025-03-03`, `2025.03`, `28/02/2025`: where day and month can be told apart; not `2011/12`, a span of years."""
     parts = re.split("[-./]", text)
     if len(parts) == 2:
-        year, month = map(int, parts)
-        span = "/" in text and month == (year + 1) % 100
+        month, year = sorted(map(int, parts))
+        span = _YEAR_FIRST.fullmatch(text) and "/" in text and month == (year + 1) % 100
         return None if span or not year or not 1 <= month <= 12 else _months(year, month)
     orders = (False,) if len(parts[0]) == 4 else (False, True)
     try:
@@ -236,13 +236,14 @@ def _numeric(text: str) -> Period | None:
 
 def _part(phrase: str, year: int) -> Period | None:
     """What a phrase means within a year, which it does not name."""
-    sides = [side.split() for side in re.split(r" (?:-|to) ", phrase)]
-    if len(sides) == 2 and (found := _range(sides[0], sides[1], year)):
-        return found
-    phrase = phrase.replace("- ", "")
-    for part in (phrase, phrase.removesuffix(" year")):  # of `second half of calendar year 2026`
+    joined = phrase.replace("- ", "")
+    for part in (joined, joined.removesuffix(" year")):  # of `second half of calendar year 2026`
         if part in _PARTS:
             return _months(year, *_PARTS[part])
+    sides = re.split(r" (?:(?:- )?to(?: -)?|[-/]|or) ", phrase)
+    if len(sides) == 2 and (found := _range(*sides, year)):
+        return found
+    phrase = joined
     if fiscal := _FISCAL.fullmatch(phrase):
         return _fiscal(fiscal[1] or "", _calendar(fiscal[2].split(), year))
     if within := _WITHIN.fullmatch(phrase):
@@ -257,15 +258,16 @@ def _part(phrase: str, year: int) -> Period | None:
     return _calendar(phrase.split(), year)
 
 
-def _range(first: list[str], last: list[str], year: int) -> Period | None:
-    """`October 23 to 27`, `8-11 December`, `January to June`: a side that is only a number takes the other's month."""
-    months = [word for word in (*first, *last) if _INFO.month(word)]
-    start, end = (
-        _calendar([*side, *months] if side[0].isdecimal() and len(side) == 1 else side, year) for side in (first, last)
-    )
-    if start is None or end is None or start.precision != end.precision or start.start > end.start:
+def _range(first: str, last: str, year: int) -> Period | None:
+    """`October 23 to 27`, `8-11 December`, `Q1-Q2`: a side that is only a number takes the other's month."""
+    if {first, last} <= _PARTS.keys() - {""}:
+        (start, _), (after, end) = _PARTS[first], _PARTS[last]
+        return _months(year, start, end) if start < after else None
+    months = [word for word in f"{first} {last}".split() if _INFO.month(word)]
+    begin, close = (_calendar([side, *months] if side.isdecimal() else side.split(), year) for side in (first, last))
+    if begin is None or close is None or begin.precision != close.precision or begin.start > close.start:
         return None
-    return Period(start.start, end.end)
+    return Period(begin.start, close.end)
 
 
 def _fiscal(part: str, end: Period | None) -> Period | None:
