@@ -480,6 +480,22 @@ def test_a_text_that_was_edited_under_its_spans_is_told() -> None:
     assert line in str(report)
 
 
+def test_an_annotation_of_which_no_span_is_left_is_told() -> None:
+    result = items()
+    for item in result:
+        if item["type"] == "labels":
+            item["value"]["labels"] = ["GENE"]
+    report = read_export([task(result)], SCHEMA).report
+    (line,) = report.warnings
+    assert line.startswith("warning: every span of 1 annotations is refused, of 'acme'; ")
+    assert line in str(report)
+    several = task(result)
+    several["annotations"] = [{"result": items(), "completed_by": 3}, {"result": result, "completed_by": 4}]
+    assert len(read_export([several], SCHEMA).report.warnings) == 1
+    several["annotations"] = [{"result": items(), "completed_by": 3}, {"result": [], "completed_by": 4}]
+    assert read_export([several], SCHEMA).report.warnings == []
+
+
 def test_what_was_passed_over_is_listed_where_nothing_else_is_there() -> None:
     report = read_export([{**task([]), "annotations": []}], SCHEMA).report
     assert report.documents == 0

@@ -241,7 +241,7 @@ def _part(phrase: str, year: int) -> Period | None:
         if part in _PARTS:
             return _months(year, *_PARTS[part])
     sides = re.split(r" (?:(?:- )?to(?: -)?|[-/]|or) ", phrase)
-    if len(sides) == 2 and (found := _range(*sides, year)):
+    if len(sides) == 2 and (found := _range(sides[0], sides[1], year)):
         return found
     phrase = joined
     if fiscal := _FISCAL.fullmatch(phrase):

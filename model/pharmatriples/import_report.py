@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 OTHER_WORDS = "value.text says"  # how the reason of a span begins whose words are not those that were marked
+SPANS = ("mention", "region")
 OUTCOMES = ("kept", "repaired", "refused", "ignored")
 KINDS = (
     *("document", "mention"),
@@ -82,6 +83,10 @@ class ImportReport:
 
     @property
     def warnings(self) -> list[str]:
+        """What the outcomes say together: tasks that look shifted, and annotations of which no span is left."""
+        return [*self._shifted(), *self._emptied()]
+
+    def _shifted(self) -> list[str]:
         """One line for each task most of whose spans were other words when they were marked."""
         spans = Counter(item.task for item in self.items if item.kind == "region" and item.start is not None)
         other = Counter(item.task for item in self.items if item.kind == "region" and OTHER_WORDS in item.reason)
@@ -90,6 +95,20 @@ class ImportReport:
             "text was edited since, they are shifted: restore the text, or mark it anew"
             for task, count in other.items()
             if 2 * count > spans[task]
+        ]
+
+    def _emptied(self) -> list[str]:
+        """A line for the annotations whose spans are all refused."""
+        spans = [(item.outcome, (item.task, item.annotation)) for item in self.items if item.kind in SPANS]
+        read = {place for outcome, place in spans if outcome in ("kept", "repaired")}
+        emptied = {place: None for outcome, place in spans if outcome == "refused" and place not in read}
+        if not emptied:
+            return []
+        tasks = list(dict.fromkeys(task for task, _ in emptied))
+        named = ", ".join(map(repr, tasks[:5])) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
+        return [
+            f"warning: every span of {len(emptied)} annotations is refused, of {named}; they are read as documents "
+            "without mentions, and teach a model that there are none: mend them, or leave them out"
         ]
 
     def check(self) -> ImportReport:
