@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import spacy
 from pharmatriples import load
+from pharmatriples.onnx_export import export
 from pharmatriples.spacy_component import NAME, TriplesComponent
 from spacy.language import Language
 from spacy.tokens import Doc
@@ -36,6 +38,16 @@ def test_records_and_relations_are_those_of_load(nlp: Language, model: Path) -> 
         assert doc._.records == result["records"]
         assert doc._.relations == result["relations"]
     assert any(nlp(text)._.records for text in TEXTS)
+
+
+def test_the_component_reads_with_the_backend_that_it_is_given(model: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(model, tmp_path / "run"))
+    export(run)
+    component = spacy.blank("en").add_pipe("pharmatriples", config={"model": str(run), "backend": "onnx"})
+    assert isinstance(component, TriplesComponent)
+    assert type(component.extract) is type(load(run, backend="onnx"))
+    with pytest.raises(ValueError, match="backend must be torch or onnx"):
+        spacy.blank("en").add_pipe("pharmatriples", config={"model": str(run), "backend": "jax"})
 
 
 def test_all_mentions_are_in_the_span_group_with_type_and_entity(nlp: Language, model: Path) -> None:

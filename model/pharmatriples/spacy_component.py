@@ -20,7 +20,10 @@ BATCH_SIZE = 32
 @Language.factory(
     NAME,
     assigns=["doc.ents", "doc.spans", "doc._.records", "doc._.relations", "token.ent_type", "token.ent_iob"],
-    default_config={"batch_size": BATCH_SIZE, "device": None, "threshold": None, "precision": None},
+    default_config={
+        **{"batch_size": BATCH_SIZE, "device": None, "dtype": "auto", "backend": "torch"},
+        **{"threshold": None, "precision": None},
+    },
 )
 def make_component(
     nlp: Language,
@@ -28,6 +31,8 @@ def make_component(
     model: str,
     batch_size: int,
     device: str | int | None,
+    dtype: str,
+    backend: str,
     threshold: float | dict[str, float] | None,
     precision: float | dict[str, float] | None,
 ) -> "TriplesComponent":
@@ -36,12 +41,13 @@ def make_component(
     Args:
         model: a folder, or a hub id.
         batch_size: most texts that are read at once.
-        device, threshold, precision: as for `load`.
+        device, dtype, backend, threshold, precision: as for `load`.
 
     Raises:
         ValueError: as for `load`.
     """
-    extract = load(model, device=device, batch_size=batch_size, threshold=threshold, precision=precision)
+    settings: dict[str, Any] = {"device": device, "dtype": dtype, "backend": backend}
+    extract = load(model, batch_size=batch_size, threshold=threshold, precision=precision, **settings)
     return TriplesComponent(extract, batch_size)
 
 
