@@ -52,6 +52,9 @@ def load_model(name: str, dtype: Any, folder_of: Callable[[], Path]) -> tuple[Tr
         if report["missing_keys"]:
             lacking = ", ".join(sorted(report["missing_keys"])[:3])
             raise ModelError(f"its weights lack {lacking} ...; where an earlier version made it, train it again")
+        if report["unexpected_keys"]:
+            beyond = ", ".join(sorted(report["unexpected_keys"])[:3])
+            raise ModelError(f"its configuration has no place for {beyond} ...; it would not read as it was trained to")
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from error

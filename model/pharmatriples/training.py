@@ -167,6 +167,20 @@ class TriplesTrainer(Trainer):
         # Gradients are shared out for all parameters at once, also those that nothing in these documents asks for.
         return loss + 0.0 * sum(p.sum() for name, p in model.named_parameters() if not name.startswith("encoder."))
 
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The loss of a step whose gradients are added.
+
+        Raises:
+            TrainingError: it is not finite: no step after it would bring the weights back.
+        """
+        loss = super().training_step(*args, **kwargs)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss of step {self.state.global_step + 1} is {loss.item()}; try lower rates (learning_rate, "
+                "head_learning_rate), more warmup, or precision: fp32"
+            )
+        return loss
+
     def whole(self) -> TriplesModel:
         """The model; where each process holds a part of it (FSDP), a copy with all of its weights."""
         model: Any = self.model
