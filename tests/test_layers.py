@@ -17,7 +17,8 @@ LAYERS = (
     {"labelstudio", "labelstudio_task", "labelstudio_result", "labelstudio_offsets", "import_report"}
     | {"batches", "progress"}
     | {"database_ids", "pubtator", "bioc", "splits", "layout"},
-    {"windows", "configuration", "confidence", "decoding", "studio", "arguments", "records"} | {"golden", "measured"},
+    {"windows", "configuration", "confidence", "decoding", "crf", "studio", "arguments", "records"}
+    | {"golden", "measured"},
     {"dataset", "pairs", "heads", "prediction", "results", "scaling", "speed_table"},
     {"runs", "extractor"},
     {"modeling"},

@@ -19,9 +19,10 @@ from tiny import RIVALS, SCHEMA, acme, tiny_encoder_config, tiny_model, tiny_tok
 from torch.nn.functional import softplus
 
 
-def test_an_overfitted_model_predicts_its_document_also_after_save_and_load(tmp_path: Path) -> None:
+@pytest.mark.parametrize("crf", [False, True])
+def test_an_overfitted_model_predicts_its_document_also_after_save_and_load(tmp_path: Path, crf: bool) -> None:
     document = acme()
-    model = tiny_model().train()
+    model = tiny_model(crf=crf).train()
     windower = tiny_windower(model)
     batch = Collator(windower, 1024)([example(document, windower, SCHEMA)])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -40,9 +41,9 @@ def test_an_overfitted_model_predicts_its_document_also_after_save_and_load(tmp_
     assert list(loaded.schema.entities) == list(SCHEMA.entities)  # config.json sorts keys; label ids must not move
 
 
-@pytest.mark.parametrize("schema", [SCHEMA, RIVALS])
-def test_every_parameter_gets_a_gradient(schema: Schema) -> None:
-    model = tiny_model(schema).train()
+@pytest.mark.parametrize(("schema", "crf"), [(SCHEMA, False), (SCHEMA, True), (RIVALS, False)])
+def test_every_parameter_gets_a_gradient(schema: Schema, crf: bool) -> None:
+    model = tiny_model(schema, crf=crf).train()
     assert (model.relation_head.own is not None) == (schema is RIVALS)
     windower = tiny_windower(model)
     batch = Collator(windower, 1024)([example(acme(), windower, schema)])

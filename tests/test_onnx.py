@@ -60,6 +60,15 @@ def test_relations_that_may_join_one_pair_share_its_probability_as_with_torch(tm
     assert all(len(pair) == 2 and sum(pair) <= 1.0001 for pair in scores.values())
 
 
+def test_the_tags_of_a_crf_are_as_with_torch(tmp_path: Path) -> None:
+    run = tiny_model_dir(tmp_path / "run", crf=True)
+    assert export(run) <= 1e-3
+    texts = [acme().text, "", acme().text.replace(". ", ".\n")]
+    expected, found = load(run, device="cpu")(texts), load(run, backend="onnx")(texts)
+    assert expected[0]["entities"]
+    assert compare(expected, found) <= 1e-3
+
+
 def test_it_takes_neither_torch_nor_transformers(run: Path) -> None:
     code = (
         "import sys\nfrom pharmatriples import load\n"

@@ -361,6 +361,33 @@ def test_encoders_of_several_kinds_are_trained_and_loaded(
     assert load(tmp_path / "run")("NMPA accepted the NDA.").keys() == {"entities", "relations", "records"}
 
 
+def test_the_weights_of_a_crf_begin_at_nothing_and_are_trained_saved_and_loaded(
+    workspace: Path, tmp_path: Path
+) -> None:
+    made = config(workspace, tmp_path / "run", crf=True, max_steps=3)
+    fresh = new_model(made, SCHEMA, False)[0].crf
+    assert fresh is not None
+    assert not fresh.transitions.any()
+    train(made)
+    kept = load(tmp_path / "run", device="cpu").model.crf.transitions
+    assert kept.shape == (1 + 2 * len(SCHEMA.entities),) * 2
+    assert kept.isfinite().all()
+    assert kept.any()
+    about = tmp_path / "run" / "config.json"
+    about.write_text(about.read_text().replace('"crf": true', '"crf": false'))
+    with pytest.raises(ValueError, match=r"/run: its configuration has no place for crf\.transitions"):
+        load(tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = config(workspace, tmp_path / "run", head_learning_rate=1e30, warmup=0.0)
+    with pytest.raises(TrainingError, match=r"the loss of step \d is nan; try lower rates"):
+        train(made)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_command_says_errors_in_one_line(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), str(tmp_path / "nowhere.yaml")]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -43,7 +43,9 @@ def tiny_encoder_config() -> BertConfig:
     )
 
 
-def tiny_model(schema: Schema = SCHEMA, window: int = 32, stride: int = 8, seed: int = 0) -> TriplesModel:
+def tiny_model(
+    schema: Schema = SCHEMA, window: int = 32, stride: int = 8, seed: int = 0, crf: bool = False
+) -> TriplesModel:
     """The model in eval mode; its windows are short, so that small texts have several."""
     set_seed(seed)
     config = TriplesConfig(
@@ -53,21 +55,25 @@ def tiny_model(schema: Schema = SCHEMA, window: int = 32, stride: int = 8, seed:
         stride=stride,
         mention_size=32,
         pair_size=16,
+        crf=crf,
     )
-    return TriplesModel(config).eval()
+    model = TriplesModel(config).eval()
+    if model.crf is not None:
+        torch.nn.init.normal_(model.crf.transitions, std=0.05)
+    return model
 
 
 def tiny_windower(model: TriplesModel) -> Windower:
     return Windower(tiny_tokenizer(), model.config.window, model.config.stride)
 
 
-def tiny_model_dir(path: Path, schema: Schema = SCHEMA, seed: int = 0) -> Path:
+def tiny_model_dir(path: Path, schema: Schema = SCHEMA, seed: int = 0, crf: bool = False) -> Path:
     """Save such a model with its tokenizer into a folder and return the folder.
 
     Its tags are about equally frequent, whatever the random weights are, so that it marks many mentions of all types: a
     test of what comes after needs some.
     """
-    model = tiny_model(schema, seed=seed)
+    model = tiny_model(schema, seed=seed, crf=crf)
     windower = tiny_windower(model)
     with torch.no_grad():
         model.tagger.weight *= 40

@@ -35,7 +35,7 @@ class TrainingConfig:
             its matrices. seed: of the weights of the heads, dropout, and the order and variation of documents.
         token_budget: padded pieces in one forward of the encoder.
         precision: fp32, bf16 (autocast), or auto: bf16 where a short measurement finds it faster.
-        window, stride, mention_size, pair_size, head_dropout, tag_weight, name_threshold: see `TriplesConfig`.
+        window, stride, mention_size, pair_size, head_dropout, crf, tag_weight, name_threshold: see `TriplesConfig`.
         encoder_dropout: dropout of the encoder's hidden states.
         varied: share of the looks at a document in which its names are others, see `features.Variations`.
         train_limit: documents of the train split; they are drawn so that fewer are a part of more; 0 takes all.
@@ -64,6 +64,7 @@ class TrainingConfig:
     pair_size: int = 128
     head_dropout: float = 0.2
     encoder_dropout: float = 0.0
+    crf: bool = False
     tag_weight: float = 6.0
     name_threshold: float = 0.25
     varied: float = 0.75

@@ -23,6 +23,7 @@ class TriplesConfig(PreTrainedConfig):
         mention_size: width `D` of mention vectors.
         pair_size: width `K` of the hidden layer of the pair heads.
         head_dropout: dropout before each head.
+        crf: whether the tags of a line are told together, by a CRF.
         tag_weight: weight of the loss of the tags beside those of the structure.
         name_threshold: smallest mean probability, over the places where a wording stands, of a name that is kept.
         thresholds: entity or relation type, or "records" -> smallest probability of a prediction that is kept.
@@ -39,6 +40,7 @@ class TriplesConfig(PreTrainedConfig):
     mention_size: int = 256
     pair_size: int = 128
     head_dropout: float | int = 0.2
+    crf: bool = False
     tag_weight: float | int = 2.0
     name_threshold: float | int = 0.25
     thresholds: dict | None = None

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .crf import line_steps
 from .layout import GAPS
 from .windows import SHAPES, EncodedText
 
@@ -64,6 +65,47 @@ def means(values: Tensor, index: Tensor, count: int) -> Tensor:
     """[count, H] mean of the rows with each index; every index has at least one."""
     sums = values.new_zeros(count, values.shape[1]).index_add(0, index, values)
     return sums / torch.bincount(index, minlength=count).unsqueeze(1)
+
+
+class Crf(nn.Module):
+    """The weights of a CRF over the tags O, B-0, I-0, B-1, I-1, ... of each line, and its loss; see `crf`."""
+
+    RATE = 10.0  # of the weights: in as many steps as the heads take they would hardly move
+    # The weight of what is no mention, such as I-0 after B-1; finite, as annotations may go on over the end of a line.
+    FORBIDDEN = -20.0
+
+    def __init__(self, tags: int):
+        super().__init__()
+        self.transitions = nn.Parameter(torch.zeros(tags, tags))
+
+    def forward(self) -> Tensor:
+        """[1 + tags, tags] logits of the tags that begin a line, and of those that follow each tag."""
+        tags = torch.arange(len(self.transitions), device=self.transitions.device)
+        inside = (tags > 0) & (tags % 2 == 0)
+        legal = ~inside | (tags == tags[:, None]) | (tags == tags[:, None] + 1)
+        table = torch.cat([self.transitions.new_zeros(1, len(tags)), self.RATE * self.transitions])
+        return table + self.FORBIDDEN * ~torch.cat([~inside[None], legal])
+
+    def loss(self, logits: Tensor, tags: Tensor, lines: np.ndarray) -> Tensor:
+        """Sum over the lines of the negative log-likelihood of their tags.
+
+        Args:
+            logits: [N, tags] of the words; tags: [N]; lines: [N] line of each word, of which there is at least one.
+        """
+        transitions = self()
+        order, counts = line_steps(lines)
+        first, *later = logits.index_select(0, torch.from_numpy(order).to(logits.device)).split(counts.tolist())
+        scores, follows = first + transitions[0], transitions[1:].exp()
+        ended = []
+        for words in later:
+            ended.append(scores[len(words) :])
+            scores = scores[: len(words)]
+            highest = scores.detach().amax(1, keepdim=True)
+            scores = ((scores - highest).exp() @ follows).log() + highest + words
+        total = torch.cat([*ended, scores]).logsumexp(1).sum()
+        begins = torch.from_numpy(np.diff(lines, prepend=-1) != 0).to(tags.device)
+        before = torch.where(begins, 0, 1 + tags.roll(1))
+        return total - logits.gather(1, tags[:, None]).sum() - transitions[before, tags].sum()
 
 
 class PairHead(nn.Module):

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel, initialization
 from transformers.modeling_outputs import ModelOutput
 from transformers.utils import logging
 
 from .configuration import REGISTERED_PACKAGE, TriplesConfig
 from .decoding import Spans, decode_tags, name_groups
 from .extractor import Extractor
-from .heads import PairHead, RivalHead, WordStates, means, odds, pair_loss, running_sum, segment_logsumexp
+from .heads import Crf, PairHead, RivalHead, WordStates, means, odds, pair_loss, running_sum, segment_logsumexp
 from .lanes import Lanes
 from .pairs import (
     ALIAS_FEATURES,
@@ -33,7 +33,7 @@ from .pairs import (
     relation_pairs,
     rival_features,
 )
-from .prediction import PAIRS, Structure, doubles, log_softmax
+from .prediction import PAIRS, Structure, tag_log_probs
 from .schema import Schema
 from .windows import SHAPES, EncodedText
 
@@ -100,6 +100,7 @@ class TriplesModel(PreTrainedModel):
         self.piece_shapes = nn.Embedding(1 + len(SHAPES), embedded, padding_idx=0)
         self.words = WordStates(width)
         self.tagger = nn.Linear(width, 1 + 2 * types)
+        self.crf = Crf(1 + 2 * types) if config.crf else None
         self.mention = nn.Linear(3 * width, size)
         self.type_embedding = nn.Embedding(types, size)
         self.attribute_heads = nn.ModuleDict(
@@ -119,6 +120,11 @@ class TriplesModel(PreTrainedModel):
         self.aliased = [type_ in self.schema.alias_types for type_ in self.schema.entities]
         self.signatures = self.schema.indexed_signatures
         self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, Crf):
+            initialization.zeros_(module.transitions)
 
     def forward(
         self,
@@ -164,7 +170,10 @@ class TriplesModel(PreTrainedModel):
     def read(self, batch: dict[str, Any]) -> tuple[np.ndarray, Tensor]:
         """[N, tags] log-probabilities and [N, H] states of the words of a batch that `Windower.batch` made."""
         output = self(**batch)
-        return log_softmax(doubles(output.tag_logits)), output.word_states
+        return self._log_probs(output.tag_logits, batch["texts"]), output.word_states
+
+    def _log_probs(self, logits: Tensor, texts: list[EncodedText]) -> np.ndarray:
+        return tag_log_probs(logits.detach(), texts, None if self.crf is None else self.crf().detach())
 
     @property
     def token_budget(self) -> int:
@@ -311,13 +320,16 @@ class TriplesModel(PreTrainedModel):
     def _loss(self, states: Tensor, logits: Tensor, texts: list[EncodedText], targets: list[Targets]) -> Tensor:
         """Mean over the documents of the losses of all heads, on gold mentions and on those now predicted."""
         loss = logits.new_zeros(())
-        log_probs = logits.detach().log_softmax(-1).cpu().numpy()
+        log_probs = self._log_probs(logits, texts)
         at = 0
         for text, target in zip(texts, targets, strict=True):
             part = slice(at, at := at + len(text))
             tags = torch.from_numpy(target.tags).to(logits.device)
-            tag_loss = nn.functional.cross_entropy(logits[part], tags, reduction="sum") / max(len(text), 1)
-            loss = loss + self.config.tag_weight * tag_loss / len(texts)
+            if self.crf is None or not len(text):
+                tag_loss = nn.functional.cross_entropy(logits[part], tags, reduction="sum")
+            else:
+                tag_loss = self.crf.loss(logits[part], tags, text.lines)
+            loss = loss + self.config.tag_weight * tag_loss / (max(len(text), 1) * len(texts))
             views = [(target.spans, np.arange(len(target.spans)))]
             predicted = decode_tags(log_probs[part], text.lines)
             # In the first steps nearly every word is predicted to be a mention: nothing to learn from.

@@ -45,9 +45,10 @@ class _Graph(nn.Module):
 def graphs(model: TriplesModel) -> Iterator[tuple[str, nn.Module, dict[str, Tensor]]]:
     """Name, module and an example of the inputs by name, of each graph; the first axis of each input is free."""
 
-    def tags(states: Tensor, alike: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def tags(states: Tensor, alike: Tensor) -> tuple[Tensor, ...]:
         states = model.words.met(states, alike)
-        return states, model.tagger(states), model.context(states)
+        crf = () if model.crf is None else (model.crf(),)
+        return states, model.tagger(states), model.context(states), *crf
 
     def mentions(*inputs: Tensor) -> tuple[Tensor, ...]:
         vectors = model.mention_vectors(*inputs)

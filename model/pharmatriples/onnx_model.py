@@ -21,7 +21,7 @@ from .decoding import Spans, name_groups
 from .lanes import Lanes
 from .measured import weights_sha256
 from .pairs import alias_pairs, entity_pairs, pair_numbers, relation_pairs, rival_features
-from .prediction import PAIRS, Structure, doubles, log_softmax
+from .prediction import PAIRS, Structure, tag_log_probs
 from .safety import CONFIG, LARGEST_CONFIG, TOKENIZER, ModelError, check_settings, json_object
 from .schema import Schema
 from .windows import EncodedText
@@ -118,8 +118,8 @@ class OnnxModel:
                 parts.append(self._run("words", words[low:high], text.shapes, text.gaps)[0])
                 alike.append(_means(parts[-1], text.wordings)[text.wordings])
                 low = high
-        states, logits, context = self._run("tags", np.concatenate(parts), np.concatenate(alike))
-        return log_softmax(doubles(logits)), np.concatenate([states, context], axis=1)
+        states, logits, context, *crf = self._run("tags", np.concatenate(parts), np.concatenate(alike))
+        return tag_log_probs(logits, texts, *crf), np.concatenate([states, context], axis=1)
 
     def structure(self, states: np.ndarray, spans: Spans, text: EncodedText) -> Structure:
         """As `TriplesModel.structure`, of the states that `read` gave."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .confidence import Confidence
+from .crf import marginals
 from .decoding import NAME_ALIAS, OTHER_ALIAS, Spans, assemble, cluster, consistent, decode_tags, trimmed
 from .documents import Document, Relation
 from .lanes import in_order
@@ -230,6 +231,19 @@ def _attributes(model: Any, logits: Mapping[str, Any], spans: Spans, entities: n
             for m, best in zip(mine, sums.argmax(axis=1)[owner], strict=True):
                 result[m][name] = labels[best]
     return result
+
+
+def tag_log_probs(logits: Any, texts: Sequence[EncodedText], transitions: Any = None) -> np.ndarray:
+    """[N, tags] log-probabilities of the tags of the words of all texts.
+
+    Args:
+        logits: [N, tags]; transitions: [1 + tags, tags] of a CRF, if there is one. Both are tensors, or of numpy.
+    """
+    if transitions is None:
+        return log_softmax(doubles(logits))
+    ends = np.cumsum([len(text) for text in texts])
+    parts = zip(np.split(doubles(logits), ends[:-1]), texts, strict=True)
+    return np.concatenate([marginals(part, doubles(transitions), text.lines) for part, text in parts])
 
 
 def doubles(values: Any) -> np.ndarray:
