@@ -223,7 +223,7 @@ def _numeric(text: str) -> Period | None:
     """`2025-03-03`, `2025.03`, `28/02/2025`: where day and month can be told apart; not `2011/12`, a span of years."""
     parts = re.split("[-./]", text)
     if len(parts) == 2:
-        month, year = sorted(map(int, parts))
+        month, year = map(int, sorted(parts, key=len))
         span = _YEAR_FIRST.fullmatch(text) and "/" in text and month == (year + 1) % 100
         return None if span or not year or not 1 <= month <= 12 else _months(year, month)
     orders = (False,) if len(parts[0]) == 4 else (False, True)
