@@ -379,6 +379,14 @@ def test_the_weights_of_a_crf_begin_at_nothing_and_are_trained_saved_and_loaded(
         load(tmp_path / "run")
 
 
+def test_a_setting_that_came_later_is_recorded_only_where_it_changes_the_run(workspace: Path, tmp_path: Path) -> None:
+    for crf in (False, True):
+        made = config(workspace, tmp_path / "run", crf=crf)
+        assert ("crf" in runs.run_record(made, *read_splits(made))["config"]) == crf
+    defaults = {field.name: field.default for field in fields(TrainingConfig)}
+    assert runs.LATER.items() <= defaults.items()
+
+
 def test_a_loss_that_is_not_finite_ends_the_training(
     workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,10 @@ from .splits import leaks
 RECORD = "training.json"
 Splits: TypeAlias = tuple[Schema, dict[str, list[Document]]]
 
+# Settings that came when there were models already. What has them like this is trained as it was without them, and they
+# are not recorded, so that those models stay current.
+LATER = {"crf": False}
+
 
 def read_splits(config: TrainingConfig) -> Splits:
     """The schema of a run, and its documents of the splits train and validation.
@@ -70,7 +74,8 @@ def run_record(config: TrainingConfig, schema: Schema, documents: Mapping[str, S
     """What makes two runs the same, for training.json."""
     lines = (json.dumps(d.to_dict(), sort_keys=True) for split in documents.values() for d in split)
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    return {"config": dataclasses.asdict(config), "schema": schema.to_json(), "data_sha256": digest}
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if LATER.get(name) != value}
+    return {"config": settings, "schema": schema.to_json(), "data_sha256": digest}
 
 
 def folders(config: TrainingConfig) -> tuple[Path, Path]:
