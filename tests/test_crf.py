@@ -86,6 +86,13 @@ def test_long_lines_and_sure_words_leave_nothing_undefined() -> None:
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1.0)
 
 
+def test_what_all_tags_of_a_word_gain_or_lose_changes_nothing() -> None:
+    logits, lines = np.random.default_rng(0).normal(size=(6, TAGS)), np.array([0, 0, 0, 1, 1, 2])
+    transitions = random_crf()().detach().double().numpy()
+    moved = logits + np.array([[-500.0], [0.0], [900.0], [-70.0], [-70.0], [-1e6]])
+    np.testing.assert_allclose(marginals(moved, transitions, lines), marginals(logits, transitions, lines), atol=1e-6)
+
+
 def test_no_words_have_no_tags() -> None:
     none = np.zeros(0, dtype=int)
     assert marginals(np.zeros((0, TAGS)), Crf(TAGS)().detach().double().numpy(), none).shape == (0, TAGS)

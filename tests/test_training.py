@@ -387,9 +387,7 @@ def test_a_setting_that_came_later_is_recorded_only_where_it_changes_the_run(wor
     assert runs.LATER.items() <= defaults.items()
 
 
-def test_a_loss_that_is_not_finite_ends_the_training(
-    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_loss_that_is_not_finite_ends_the_training(workspace: Path, tmp_path: Path) -> None:
     made = config(workspace, tmp_path / "run", head_learning_rate=1e30, warmup=0.0)
     with pytest.raises(TrainingError, match=r"the loss of step \d is nan; try lower rates"):
         train(made)

@@ -38,7 +38,7 @@ def marginals(logits: np.ndarray, transitions: np.ndarray, lines: np.ndarray) ->
     """
     order, counts = line_steps(lines)
     logits = logits[order]
-    seen = np.exp(np.maximum(logits - logits.max(axis=1, keepdims=True, initial=_LOWEST), _LOWEST))
+    seen = np.exp(np.maximum(logits - logits.max(axis=1, keepdims=True), _LOWEST))
     begins, follows = np.exp(transitions[0]), np.exp(transitions[1:])
     steps = [slice(end - count, end) for count, end in zip(counts, np.cumsum(counts), strict=True)]
     # Each row sums to 1 at each step: only what tags are to each other counts.

@@ -241,9 +241,9 @@ def tag_log_probs(logits: Any, texts: Sequence[EncodedText], transitions: Any = 
     """
     if transitions is None:
         return log_softmax(doubles(logits))
-    ends = np.cumsum([len(text) for text in texts])
+    weights, ends = doubles(transitions), np.cumsum([len(text) for text in texts])
     parts = zip(np.split(doubles(logits), ends[:-1]), texts, strict=True)
-    return np.concatenate([marginals(part, doubles(transitions), text.lines) for part, text in parts])
+    return np.concatenate([marginals(part, weights, text.lines) for part, text in parts])
 
 
 def doubles(values: Any) -> np.ndarray:
