@@ -121,3 +121,24 @@ def test_a_mention_over_the_end_of_a_line_is_named() -> None:
     broken = Document("x", "Acme\nCorp said", (Mention(0, 9, "ORGANIZATION", "o1"),))
     assert example(broken, WINDOWER, SCHEMA).broken == ("x: ORGANIZATION 'Acme\\nCorp' at [0, 9)",)
     assert example(acme(), WINDOWER, SCHEMA).broken == ()
+
+
+def test_a_fiscal_year_is_no_code() -> None:
+    text = "Data in Q4 FY26, FY2027 or MID-2026 of FYM-2027"
+    wordings = ("Q4 FY26", "FY2027", "MID-2026", "FYM-2027")
+    marks = [Mention(text.index(w), text.index(w) + len(w), "DATE", w) for w in wordings]
+    document = Document("x", text, tuple(marks))
+    varied = [Variations([document], SCHEMA).vary(document, Random(i)) for i in range(20)]
+    assert {tuple(d.wording(m) for m in d.mentions[:3]) for d in varied} == {wordings[:3]}
+    assert len({d.wording(d.mentions[3]) for d in varied}) == 20
+
+
+def test_no_name_is_swapped_for_that_of_another_entity() -> None:
+    text = "gout, lupus and asthma"
+    marks = [Mention(text.index(w), text.index(w) + len(w), "INDICATION", w) for w in ("gout", "lupus", "asthma")]
+    document = Document("x", text, tuple(marks))
+    variations = Variations([document, acme()], SCHEMA)
+    varied = [variations.vary(document, Random(i)) for i in range(60)]
+    found = [[d.wording(m) for m in d.mentions] for d in varied]
+    assert any("lupus nephritis" in names for names in found)
+    assert all(len(set(names)) == 3 for names in found)

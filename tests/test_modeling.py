@@ -12,7 +12,7 @@ from pharmatriples import Document, Schema
 from pharmatriples.configuration import TriplesConfig
 from pharmatriples.decoding import Spans
 from pharmatriples.features import Collator, example
-from pharmatriples.modeling import Targets, TriplesModel, match, numbered
+from pharmatriples.modeling import Targets, TriplesModel, match, numbered, owners
 from pharmatriples.prediction import predict
 from pharmatriples.training import evaluate_model
 from tiny import RIVALS, SCHEMA, acme, tiny_encoder_config, tiny_model, tiny_tokenizer, tiny_windower
@@ -102,6 +102,12 @@ def test_entities_are_numbered_in_training_as_they_are_predicted() -> None:
     numbers, names = numbered(np.array([7, 2, 7, 9, 2]))
     assert numbers.tolist() == [0, 1, 0, 2, 1]
     assert names.tolist() == [7, 2, 9]
+
+
+def test_a_name_is_of_the_entity_of_one_of_its_annotated_mentions_though_another_is_not_annotated() -> None:
+    groups, entities = np.array([0, 1, 0, 2]), np.array([0, 0, 1, 2])
+    assert owners(groups, entities, np.array([True, True, False, False])).tolist() == [0, 0, 2]
+    assert owners(groups, entities, np.array([True, True, True, True])).tolist() == [1, 0, 2]
 
 
 def test_a_symmetric_relation_is_annotated_whichever_of_its_entities_is_predicted_first() -> None:

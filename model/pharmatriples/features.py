@@ -19,8 +19,9 @@ from .modeling import Targets
 from .schema import Schema
 from .windows import EncodedText, Windower
 
-_CODE = re.compile(r"\b[A-Z]{2,5}-?\d{3,6}[A-Z]?\b")
-_SYMBOL = re.compile(r"\b(?:[A-Z]{2,5}\d{1,2}|[A-Z]{1,4}\d?-[A-Z]{0,2}\d{1,2})[A-Z]?\b")
+_NO_YEAR = r"\b(?!(?:FY|CY|MID)-?(?:20)?\d\d\b)"  # FY2027 and Q4 FY26 are no names
+_CODE = re.compile(rf"{_NO_YEAR}[A-Z]{{2,5}}-?\d{{3,6}}[A-Z]?\b")
+_SYMBOL = re.compile(rf"{_NO_YEAR}(?:[A-Z]{{2,5}}\d{{1,2}}|[A-Z]{{1,4}}\d?-[A-Z]{{0,2}}\d{{1,2}})[A-Z]?\b")
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,14 @@ class Variations:
     def vary(self, document: Document, random: Random) -> Document:
         """A copy of a document with other names."""
         swapped: dict[str, str] = {}
+        taken = {document.wording(m).casefold() for m in document.mentions}
         for id_, entity in document.entities.items():
             pool = self.names.get(entity.type)
             if pool and random.random() < 0.25 and _only_wording(document, entity):
-                swapped[id_] = random.choice(pool)
+                name = random.choice(pool)
+                if name.casefold() not in taken:  # two entities of one name would be one
+                    swapped[id_] = name
+                    taken.add(name.casefold())
         codes: dict[str, str] = {}
 
         def code(match: re.Match[str]) -> str:

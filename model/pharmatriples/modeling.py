@@ -357,8 +357,7 @@ class TriplesModel(PreTrainedModel):
         count = int(target.entities.max(initial=-1)) + 1
         entities, names = numbered(np.where(gold >= 0, target.entities[gold], count + np.arange(len(gold))))
         if len(structure.alias_pairs):
-            owner = np.zeros(int(structure.groups.max()) + 1, dtype=np.int64)
-            owner[structure.groups] = entities
+            owner = owners(structure.groups, entities, gold >= 0)
             same = owner[structure.alias_pairs[:, 0]] == owner[structure.alias_pairs[:, 1]]
             loss = loss + nn.functional.binary_cross_entropy_with_logits(
                 structure.alias_logits, torch.from_numpy(same).to(device).float()
@@ -406,6 +405,14 @@ def numbered(entities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     names, first, inverse = np.unique(entities, return_index=True, return_inverse=True)
     order = first.argsort()
     return order.argsort()[inverse], names[order]
+
+
+def owners(groups: np.ndarray, entities: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """[G] the entity of each group of mentions [M], as the last one of them has it that is `known`, if any is."""
+    owner = np.zeros(int(groups.max(initial=-1)) + 1, dtype=np.int64)
+    order = np.argsort(known, kind="stable")
+    owner[groups[order]] = entities[order]
+    return owner
 
 
 def match(predicted: Spans, gold: Spans) -> np.ndarray:
