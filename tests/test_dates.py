@@ -96,6 +96,14 @@ NAMED = {
     "January to June 2025": "2025-01/2025-06",
     "January–September 2025": "2025-01/2025-09",
     "week of June 10th 2024": "2024-06-10/2024-06-16",
+    # a hyphen after a part says no more than a blank
+    "early-Q4 2026": "2026-10/2026-12",
+    "mid-Q3 2026": "2026-07/2026-09",
+    "late-H2 2026": "2026-07/2026-12",
+    "mid-fourth quarter 2026": "2026-10/2026-12",
+    "early-mid 2026": "2026-01/2026-09",
+    "8-December 2025": "2025-12-08",
+    "2010-11": "2010-11",
     # fiscal years whose end is told
     "fiscal year ending March 31, 2026": "2025-04/2026-03",
     "fiscal year ending September 2026": "2025-10/2026-09",
@@ -105,6 +113,7 @@ NAMED = {
 
 UNSURE = [
     *("end of the", "first half of", "early", "Mid", "end"),
+    *("early-fall 2026", "1–3 months", "1-6 months", "2010–11", "2011–12", "4Q98", "1H97"),
     *("05/06/2025", "26/02/25", "2025/26", "2011/12", "2025-13", "2025-02-30", "February 30, 2025", "May 45, 2025"),
     *("Mar-26", "Sept.-27", "December '98", "half of the year FY '26"),
     *("FY2025", "fiscal 2026", "Q2 FY26", "second half of fiscal 2026", "FY 2027-28", "end of FY27"),
@@ -149,6 +158,7 @@ FROM_RELEASE = {
     "third quarter of the year": "2025-07/2025-09",
     "second half of the year": "2025-07/2025-12",
     "second half of this year": "2025-07/2025-12",
+    "the year-end": "2024-10/2024-12",
     "start of the year": "2025-01/2025-03",
     "end of next year": "2026-10/2026-12",
     "December last year": "2024-12",
@@ -323,6 +333,9 @@ def test_a_dateline_is_known_by_what_stands_around_it(text: str) -> None:
         "FOR THE YEAR ENDED March 3, 2025 (EXTRACT)",
         "PDUFA date: March 3, 2025\n",
         "(data cut-off: March 3, 2025)",
+        "Jefferies Global Healthcare Conference, March 3, 2025",
+        "Acme to Host R&D Day Webcast, March 3, 2025\n\nAcme",
+        "Notice of Annual General Meeting, March 3, 2025\n",
         "As of March 3, 2025 (unaudited)",
         "x" * 5000 + "\nMarch 3, 2025\n",
         "X, " * 5000 + "March 3, 2025\n",

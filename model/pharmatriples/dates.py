@@ -38,10 +38,13 @@ _NUMBERS = {"first": "1", "second": "2", "third": "3", "fourth": "4", "three": "
 _WORD = re.compile(r"(\d+)(?:st|nd|rd|th)\b|\d+|[a-z]+|[^\w\s]", re.ASCII)
 _NO_WORDS = {".", ",", "the", "of", "in", "on", "calendar", "cy"}
 _PART = re.compile(r"\b(?:([1-4]) (?:- )?(q|h)(?:uarter|alf)?|(q|h) ([1-4]))\b")
-_YEAR = re.compile(r"\b((?:1[89]|2[01])\d\d)\b|(?<=\b[qh][1-4] )(\d\d)$")
-_RELATIVE_YEAR = re.compile(r"\b(this|current|last|previous|next|the) year\b")
+_YEAR = re.compile(r"\b((?:1[89]|2[01])\d\d)\b|(?<=\b[qh][1-4] )([0-4]\d)$")
+_RELATIVE_YEAR = re.compile(r"\b(this|current|last|previous|next|the) year\b(?! ?-)")  # not `the year-end`
+_YEAR_SPAN = re.compile(r"\s*\d{4}[\u2012-\u2015]\d\d\s*", re.ASCII)  # 2010–11, which with a hyphen is a month
 _OFFSETS = {"last": -1, "previous": -1, "next": 1}
+_HYPHENATED = re.compile(r"^(early|mid|middle|late|start|beginning|end) - (?!to\b|(?:early|mid|middle|late|end)\b)")
 _WITHIN = re.compile(r"(?:early|mid|middle|late|start|beginning|end) (.+)")
+_JOINED = re.compile(r"(?<!\d) - | - (?!\d)")  # year-end, but not 1-3 months
 _WEEK = re.compile(r"week (.+)")
 _FISCAL = re.compile(r"(?:(.*) )?(?:fiscal|financial) year (?:ending|ended) (.+)")
 _YEAR_FIRST = re.compile(r"\d{4}([-./])\d{1,2}(\1\d{1,2})?", re.ASCII)
@@ -53,10 +56,14 @@ _SIGNS = {
 _SHORT_YEAR = re.compile(r"['\u2018\u2019]([0-4]\d)\b", re.ASCII)  # Dec '26
 _MONTH_NUMBER = re.compile(r"[a-z]{3,9}\.?-\d\d", re.ASCII)  # Mar-26: a day of March, or March 2026
 # The line of a dateline: what stands before the date and after it. A place ends in a sign and has no long word in small
-# letters, as a sentence has (`PDUFA target date of`), and no weekday, as the title of a coming report has; a label, a
-# byline or nothing is looked for in the head alone.
+# letters, as a sentence has (`PDUFA target date of`), no weekday, as the title of a coming report has, and names no
+# meeting; a label, a byline or nothing is looked for in the head alone.
 _HEAD, _TOP = 400, 1500  # characters
-_PLACE = re.compile(r"[(\"“]?[^\W\d_](?:(?!\b[^\W\dA-Z_]{4,}|\b\w+(?:day|DAY)\b)[^\n|:]){,79}[,;(–—-]\s*(?:\w+day,? )?")
+_MEETING = r"(?i:conference|congress|meeting|webcast|symposium|summit|forum|annual)"
+_PLACE = re.compile(
+    rf"[(\"“]?(?!{_MEETING}\b)[^\W\d_](?:(?!\b[^\W\dA-Z_]{{4,}}|\b\w+(?:day|DAY)\b|\b{_MEETING}\b)[^\n|:]){{,79}}"
+    r"[,;(–—-]\s*(?:\w+day,? )?"
+)
 _LABEL = re.compile(
     r"(?:.*\|\s*|(?:.*(?:\s\s|\|\s*))?(?:(?:release|publication) )?"
     r"(?:date|time|released|published|posted|updated|issued|input|entered|for immediate release):?\s*)?[\[(]?",
@@ -65,6 +72,7 @@ _LABEL = re.compile(
 _AFTER_LABEL = re.compile(r"[^\S\n]*(?:$|[\n)\]/|:;·(\-–—]|[^\S\n]{2}|,? ?\d{1,2}[:.]\d\d\b|, [A-Z][^\n.]{,40} [–—-] )")
 _AFTER_PLACE = re.compile(rf"{_AFTER_LABEL.pattern}|\. ")
 _LINE_END = re.compile(r"[^\S\n]*(?:\n|$)")
+_ISO_WEEK = re.compile(r"\d{4}-?W\d\d", re.ASCII)
 _LONGEST = 100  # characters of a date
 # Days within which a writer leaves a year out; see `normalized`.
 _FAR = 274
@@ -129,7 +137,7 @@ def normalized(
         side: where the date should lie, seen from the release. A day or month without a year is the nearest one on this
             side; there is none where that is far and the other side has a nearer one.
     """
-    if len(wording) > _LONGEST:
+    if len(wording) > _LONGEST or _YEAR_SPAN.fullmatch(wording):
         return None
     text = " ".join(_SHORT_YEAR.sub(r" 20\1", wording).translate(_SIGNS).casefold().split())
     if _MONTH_NUMBER.fullmatch(text):
@@ -202,7 +210,8 @@ def as_date(value: Any) -> date | None:
     if isinstance(value, date):
         return value.date() if isinstance(value, datetime) else value
     try:
-        if isinstance(value, str) and len(value) >= len("20250303"):  # not a year or month alone
+        # Not a year, month or week alone.
+        if isinstance(value, str) and len(value) >= len("20250303") and not _ISO_WEEK.fullmatch(value):
             return isoparse(value).date()
     except (ValueError, OverflowError):
         pass
@@ -236,7 +245,8 @@ def _numeric(text: str) -> Period | None:
 
 def _part(phrase: str, year: int) -> Period | None:
     """What a phrase means within a year, which it does not name."""
-    joined = phrase.replace("- ", "")
+    phrase = _HYPHENATED.sub(r"\1 ", phrase)
+    joined = _JOINED.sub(" ", phrase)
     for part in (joined, joined.removesuffix(" year")):  # of `second half of calendar year 2026`
         if part in _PARTS:
             return _months(year, *_PARTS[part])
