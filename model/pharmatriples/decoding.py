@@ -176,15 +176,18 @@ def consistent(
         (tuple(words[first : last + 1]), type_)
         for first, last, type_ in zip(spans.first[is_name], spans.last[is_name], spans.types[is_name], strict=True)
     }
+    # Names that begin with one word and are of one length are looked up together: there may be thousands of them.
+    alike: dict[tuple[str, int], dict[tuple[str, ...], list[int]]] = {}
+    for wording, _ in wordings:
+        alike.setdefault((wording[0], len(wording)), {})[wording] = []
+    for (word, length), occurrences in alike.items():
+        for i in places[word]:
+            found = occurrences.get(tuple(words[i : i + length]))
+            if found is not None and lines[i] == lines[i + length - 1]:
+                found.append(i)
     for wording, type_ in wordings:
         length = len(wording)
-        starts = np.array(
-            [
-                i
-                for i in places[wording[0]]
-                if tuple(words[i : i + length]) == wording and lines[i] == lines[i + length - 1]
-            ]
-        )
+        starts = np.array(alike[wording[0], length][wording])
         ends = starts + length
         logs = log_probs[starts, 1 + 2 * type_] + inside[ends, 2 + 2 * type_] - inside[starts + 1, 2 + 2 * type_]
         mean = float(np.exp(logs + ends_there[ends, type_]).mean())
@@ -203,8 +206,8 @@ def consistent(
                 free[start : start + length] = False
                 rows.append((start, start + length - 1, type_, max(score, mean)))
     rows.sort(key=lambda row: row[0])
-    first, last, types, found = (np.array(column) for column in zip(*rows, strict=True)) if rows else [np.zeros(0)] * 4
-    return Spans(first.astype(np.int64), last.astype(np.int64), types.astype(np.int64), found.astype(np.float64))
+    first, last, types, score = (np.array(column) for column in zip(*rows, strict=True)) if rows else [np.zeros(0)] * 4
+    return Spans(first.astype(np.int64), last.astype(np.int64), types.astype(np.int64), score.astype(np.float64))
 
 
 def trimmed(spans: Spans, words: Sequence[str]) -> Spans:
