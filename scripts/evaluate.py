@@ -138,6 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             print("\n".join(told))
         if pages:
+            if not kept(folder):
+                raise ValueError(f"{folder}: no figures are kept there, so no page is renewed")
             store = {"model": model_figures(folder, extract.model), "sets": kept(folder)}
             write_json(store, options.figures)
             for page in pages:

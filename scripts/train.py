@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = load_config(options.config, options.overrides)
         metrics = train(config, resume=options.resume, overwrite=options.overwrite)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, OverflowError, RuntimeError) as error:  # also of a device without memory
         print(f"train: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -24,6 +24,7 @@ from pharmatriples.card import (
 from pharmatriples.confidence import Confidence
 from pharmatriples.dataset import read_documents
 from pharmatriples.documents import Document, write_jsonl
+from pharmatriples.labelstudio import task_from_document
 from pharmatriples.loading import load
 from pharmatriples.runs import read_splits, run_record
 from tiny import ROOT, SCHEMA, acme, tiny_model_dir
@@ -129,6 +130,17 @@ class TestScript:
         (other / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes())
         assert run(other, page, "one") == 0
         assert list(read_figures(tmp_path / "card.json")["sets"]) == ["one"]
+
+    def test_where_nothing_is_kept_nothing_is_written(self, page: Path, tmp_path: Path, capsys: Any) -> None:
+        new = tiny_model_dir(tmp_path / "new")
+        (new / "training.json").write_text(json.dumps(RECORD))
+        task = task_from_document(acme(), SCHEMA)
+        task["annotations"][0]["result"][0]["value"]["labels"] = ["UNKNOWN"]
+        (tmp_path / "bad.json").write_text(json.dumps([task]))
+        before, figures = page.read_text(), tmp_path / "card.json"
+        assert MAIN([str(new), str(tmp_path / "bad.json"), "--figures", str(figures), "--update-card", str(page)]) == 2
+        assert f"evaluate: {new}: no figures are kept there, so no page is renewed" in capsys.readouterr().err
+        assert (page.read_text(), figures.exists()) == (before, False)
 
     def test_what_cannot_be_written_is_one_line(
         self, model: Path, page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

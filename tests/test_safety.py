@@ -130,6 +130,7 @@ class TestConfigurations:
             ("encoder_config.vocab_size", 10**30, "no model that can be loaded"),
             ("mention_size", 10**9, "implies the shape"),
             ("mention_size", "wide", "mention_size must be a whole number, found 'wide'"),
+            ("stride", 64, "leaves no room beside a stride of 64"),
             ("stride", -1, "stride must be a whole number"),
             ("name_threshold", "low", "name_threshold must be a number, found 'low'"),
             ("thresholds", [1], "thresholds must map names to numbers from 0 to 1, found [1]"),

@@ -135,11 +135,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> TrainingConf
 
 
 def _typed(value: Any, kind: str, where: str) -> Any:
-    if kind == "float" and isinstance(value, str):  # YAML reads 3e-4 as a text
+    if kind == "float" and isinstance(value, str | int) and not isinstance(value, bool):  # YAML reads 3e-4 as a text
         try:
             value = float(value)
-        except ValueError:
-            raise TrainingError(f"{where} must be a number, found {value!r}") from None
+        except (ValueError, OverflowError):
+            raise TrainingError(f"{where} must be a number, found {value!r:.60}") from None
     accepted: Any = {"str": str, "bool": bool, "int": int, "float": (int, float)}[kind]
     if not isinstance(value, accepted) or isinstance(value, bool) != (kind == "bool"):
         name = {"str": "a text", "bool": "true or false", "int": "a whole number", "float": "a number"}[kind]

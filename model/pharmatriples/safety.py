@@ -68,6 +68,8 @@ def check_folder(folder: Path, model_type: str) -> dict[str, tuple[int, ...]]:
     positions = encoder.get("max_position_embeddings")
     if isinstance(positions, int) and config.get("window", 0) > positions:
         raise ModelError(f"{CONFIG}: window {config['window']} is longer than the encoder's {positions} positions")
+    if config.get("stride", 0) >= config.get("window", math.inf) - 2:  # which hold [CLS] and [SEP]
+        raise ModelError(f"{CONFIG}: window {config['window']} leaves no room beside a stride of {config['stride']}")
     for key, value in _items(config):
         _check(f"{CONFIG}: {key}", key, value, len(shapes))
     json_object(folder / TOKENIZER, LARGEST_TOKENIZER)
