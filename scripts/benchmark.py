@@ -129,10 +129,15 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 
 
 def _texts(options: argparse.Namespace) -> list[str]:
-    from pharmatriples.dataset import read_documents
+    """Those of the data, which in JSON lines need no annotation."""
+    from pharmatriples.dataset import of_split, read_documents
+    from pharmatriples.documents import read_jsonl
 
-    schema = Schema.from_yaml(options.schema)
-    return [document.text for document in read_documents(options.data, schema, options.split or None)]
+    if options.data.endswith((".jsonl", ".jsonl.gz")):
+        documents = list(read_jsonl(options.data))
+    else:
+        documents = read_documents(options.data, Schema.from_yaml(options.schema))
+    return [document.text for document in of_split(documents, options.split or None, options.data)]
 
 
 def gpu(options: argparse.Namespace) -> int:

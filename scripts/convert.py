@@ -3,7 +3,8 @@
 Inputs are Label Studio exports (.json), JSON lines (.jsonl), PubTator (.pubtator, .txt), BioC (.xml, .bioc.json), all
 but the first also with .gz, and data sets. Documents that have a split keep it, those of a file behind --train,
 --validation or --test get this one. The others are shared out, 8 : 1 : 1 or without the splits that files are given
-for, so that documents of one group and near-duplicates never fall apart.
+for, so that documents of one group and near-duplicates never fall apart. What OUTDIR holds already stays in the split
+that it has there, so that no model is judged on what an earlier one learned from; --seed draws all anew.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pharmatriples.annotators import POLICIES, policy
-from pharmatriples.dataset import read_documents, to_dataset, write_dataset
+from pharmatriples.dataset import read_documents, splits_in, to_dataset, write_dataset
 from pharmatriples.documents import SPLITS, Document
 from pharmatriples.files import write_json
 from pharmatriples.import_report import ImportReport
 from pharmatriples.schema import Schema
-from pharmatriples.splits import assign_splits, leaks
+from pharmatriples.splits import assign_splits, leaks, release_of
 
 SHARES = {"train": 8, "validation": 1, "test": 1}
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{split}", nargs="+", default=[], metavar="INPUT", help=f"inputs that are all {split}")
     parser.add_argument("-o", "--output", required=True, metavar="OUTDIR", help="folder to write")
     parser.add_argument("--schema", default="configs/schema.yaml", help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=13, help="of the splits that are drawn; default: %(default)s")
+    parser.add_argument("--seed", type=int, help="draw all splits anew with this seed; default: 13, for new documents")
     parser.add_argument(
         "--policy",
         default="all",
@@ -74,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         train, validation, test = (0 if given[split] and not all(given.values()) else SHARES[split] for split in SPLITS)
         whole = train + validation + test
         ratios = (train / whole, validation / whole, test / whole)
-        documents = assign_splits(list(read.values()), options.seed, ratios)
+        before = splits_in(options.output) if options.seed is None else {}
+        seed = 13 if options.seed is None else options.seed
+        documents = assign_splits(read.values(), seed, ratios, before)
         dataset, report = to_dataset(documents, schema)
         write_dataset(dataset, schema, options.output)
     except (ValueError, OSError) as error:
@@ -84,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("convert: stopped; nothing was written", file=sys.stderr)
         return 130
     print(report)
+    if kept := sum(before.get(release_of(document)) is not None for document in read.values() if not document.split):
+        print(f"{kept} documents without a split stay where {options.output} had them; --seed draws anew")
     for pair in leaks(documents):
         print(f"warning: {pair}; the splits that they were given leak")
     print(f"{options.output}: {', '.join(f'{split} {rows.num_rows}' for split, rows in dataset.items())}")

@@ -153,6 +153,14 @@ def test_annotators_are_read_from_one_export_or_from_one_each(tmp_path: Path) ->
     assert found_in(tmp_path, ann=[task(items())], bob=[task(items())]) == {"ann": ["acme"], "bob": ["acme"]}
 
 
+def test_exports_of_one_name_in_two_folders_are_of_two_annotators(tmp_path: Path) -> None:
+    paths = [tmp_path / who / "releases.json" for who in ("ann", "bob")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(json.dumps([task(items())]))
+    assert list(annotations_by(paths, SCHEMA)) == [str(path) for path in paths]
+
+
 def test_what_one_annotator_alone_has_read_counts_beside_what_several_have(tmp_path: Path) -> None:
     alone = [annotated(f"t{n}", by(ANN, items())) for n in range(5)]
     ann = [*alone, annotated("t9", by(ANN, items()), by(CYD, []))]

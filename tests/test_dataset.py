@@ -319,6 +319,36 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: Any, m
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("nothing", [{}, {"mentions": None}, {"mentions": None, "entities": None}])
+def test_a_line_that_does_not_say_what_is_marked_is_left_out_and_told(tmp_path: Path, nothing: dict[str, Any]) -> None:
+    path = write("jsonl", [BARE], tmp_path)
+    path.write_text(path.read_text() + json.dumps({"id": "new", "text": TEXT, "split": "test", **nothing}) + "\n")
+    reports: list[ImportReport] = []
+    assert read_documents(path, SCHEMA, report=reports.append) == [BARE]
+    assert [(item.task, item.reason) for item in reports[0].of("ignored")] == [
+        ("new", "not annotated: its line has no 'mentions'")
+    ]
+    assert "1 documents are left out: they are not annotated" in str(reports[0])
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("dataset_dict.json", "5"), ("test/state.json", "{}"), ("test/dataset_info.json", "[]")],
+)
+def test_a_saved_data_set_that_is_damaged_is_named(tmp_path: Path, file: str, content: str) -> None:
+    path = write("saved", [BARE], tmp_path)
+    (path / file).write_text(content)
+    with pytest.raises(DatasetError, match=r"documents\.saved: "):
+        read_documents(path, SCHEMA)
+
+
+def test_a_row_without_a_list_of_mentions_is_named(tmp_path: Path) -> None:
+    dataset, _ = to_dataset([BARE], SCHEMA)
+    dataset.map(lambda row: {"mentions": None}, features=dataset["test"].features).save_to_disk(str(tmp_path / "d"))
+    with pytest.raises(DatasetError, match="document '.*': 'mentions' must be a list, found None"):
+        read_documents(tmp_path / "d", SCHEMA)
+
+
 # --- the command
 
 
@@ -394,3 +424,20 @@ def test_convert_names_the_files_that_hold_one_release(tmp_path: Path) -> None:
     done = convert(export, lines, "-o", tmp_path / "made", "--schema", tmp_path / "schema.yaml")
     assert done.returncode == 2
     assert f"{lines}: release 'r1' is also in {export}" in done.stderr
+
+
+def test_convert_leaves_releases_in_their_split_when_more_come_unless_a_seed_is_given(tmp_path: Path) -> None:
+    (tmp_path / "schema.yaml").write_text(yaml.safe_dump(SCHEMA.to_dict(), sort_keys=False))
+    documents = [Document(f"r{i}", " ".join(f"w{i}x{k}" for k in range(20))) for i in range(60)]
+
+    def made(count: int, *options: str) -> tuple[str, dict[str, str | None]]:
+        lines = write("jsonl", documents[:count], tmp_path)
+        done = convert(lines, "-o", tmp_path / "made", "--schema", tmp_path / "schema.yaml", *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, {d.id: d.split for d in read_documents(tmp_path / "made", SCHEMA)}
+
+    _, first = made(20)
+    told, second = made(60)
+    assert f"20 documents without a split stay where {tmp_path / 'made'} had them; --seed draws anew" in told
+    assert {id_: second[id_] for id_ in first} == first
+    assert {id_: split for id_, split in made(60, "--seed", "13")[1].items() if id_ in first} != first

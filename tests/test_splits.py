@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pharmatriples.documents import Document
-from pharmatriples.splits import SplitError, assign_splits, leaks, near_duplicates
+from pharmatriples.splits import SplitError, assign_splits, leaks, near_duplicates, splits_of
 
 
 def text(seed: int, length: int = 60) -> str:
@@ -182,3 +182,32 @@ def test_no_group_or_text_ever_falls_apart(drawn: list[tuple[int, int, str | Non
             found.setdefault(getattr(document, key), set()).add(document.split)
         found.pop("", None)
         assert all(len(names) == 1 and None not in names for names in found.values())
+
+
+def test_what_was_drawn_before_stays_where_it_was_when_more_comes() -> None:
+    before = splits_of(assign_splits(PLAIN))
+    more = [*PLAIN, *(Document(f"a{i}", text(100 + i)) for i in range(50))]
+    assigned = {d.id: d.split for d in assign_splits(more, before=before)}
+    assert {id_: assigned[id_] for id_ in before} == before
+    assert Counter(assigned.values()) == {"train": 80, "validation": 10, "test": 10}
+    assert splits(more) != assigned
+
+
+def test_a_release_stays_in_its_split_when_it_gets_a_second_annotator_and_a_given_split_wins() -> None:
+    two = [Document(f"r1@{who}", text(1), group="r1") for who in ("ann", "bob")]
+    assert [d.split for d in assign_splits([*two, *PLAIN[2:]], before={"r1": "test"})[:2]] == ["test", "test"]
+    assert assign_splits([Document("r1", text(1))], before=splits_of([two[0].with_split("test")]))[0].split == "test"
+    assert assign_splits([two[0], two[1].with_split("train")], before={"r1": "test"})[0].split == "train"
+
+
+def test_what_was_in_two_splits_and_belongs_together_now_is_trained_on() -> None:
+    joined = [Document(id_, text(i), group="g") for i, id_ in enumerate("ab")]
+    for before in ({"a": "test", "b": "train"}, {"b": "test", "a": "train"}):
+        assert {d.split for d in assign_splits(joined, before=before)} == {"train"}
+
+
+def test_near_duplicates_are_found_where_no_blanks_stand_between_words() -> None:
+    first = "公司今日宣布，国家药品监督管理局已受理其新药上市申请，用于治疗系统性红斑狼疮。该药物预计于明年获得批准。"
+    other = "公司今日宣布，其三期临床试验未达到主要终点，将终止开发。"
+    assert near_duplicates([Document("a", first), Document("b", first.replace("今日", "昨日"))])
+    assert not near_duplicates([Document("a", first), Document("b", other)])

@@ -285,6 +285,10 @@ def test_a_line_that_marks_nothing_is_a_task_to_annotate_and_one_with_no_mention
     path.write_text(json.dumps({"id": "x", "text": "ACM-101", "labels": [[0, 7, "DRUG"]]}))
     with pytest.raises(ValueError, match="document 'x': what is marked stands in 'mentions', found 'labels'"):
         tasks_of([path], SCHEMA)
+    mention = {"start": 0, "end": 3, "type": "DRUGG", "entity": "d"}
+    path.write_text(json.dumps({"id": "x", "text": "ACM-101", "mentions": [mention]}))
+    with pytest.raises(ValueError, match=r"x\.jsonl: document 'x': mention 'ACM' at \[0, 3\): entity type 'DRUGG'"):
+        tasks_of([path], SCHEMA)
 
 
 def test_an_export_brings_its_predictions_or_its_annotations_as_such(tmp_path: Path) -> None:
@@ -319,6 +323,8 @@ def test_that_several_made_the_annotations_is_told_when_it_is_not_sent() -> None
         "release 'a': that its annotations are by ann@acme.com, bob@acme.com is not sent; on the server they are all "
         "yours, and policies such as latest or by:WHO cannot tell them apart"
     ]
+    connection.push(project, [{"data": {"id": "b", "text": "Acme"}, "annotations": [{"result": []}] * 2}])
+    assert said[1].startswith("release 'b': it has several annotations; on the server they are all yours")
 
 
 def test_tasks_without_an_id_are_named_by_their_file_and_all_arrive(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pharmatriples.dataset import read_documents
 from pharmatriples.documents import write_jsonl
 from pharmatriples.runs import is_current, read_splits
 from pharmatriples.training import TriplesTrainer, encoder_path, make_trainer, new_model, train
-from tiny import ROOT, SCHEMA, tiny_encoder_config, tiny_encoder_dir, tiny_model_dir, tiny_tokenizer
+from tiny import ROOT, SCHEMA, acme, tiny_encoder_config, tiny_encoder_dir, tiny_model_dir, tiny_tokenizer
 from torch import nn
 from transformers import (
     AlbertConfig,
@@ -110,6 +110,7 @@ def test_each_configuration_file_is_valid(path: Path) -> None:
         ("adam_beta2=1", "adam_beta2 must be from 0 to below 1, found 1"),
         ("encoder_layers=-1", "encoder_layers must be 0"),
         ("epochs=.nan", "epochs must be a finite number, found nan"),
+        (f"epochs=1{'0' * 400}", "epochs must be a number, found 1000"),
         ("learning_rate=.inf", "learning_rate must be a finite number, found inf"),
         ("mention_size=-1", "mention_size must be above 0"),
         ("head_dropout=1", "head_dropout must be from 0 to below 1"),
@@ -399,3 +400,16 @@ def test_the_command_says_errors_in_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == f"train: {tmp_path / 'nowhere.yaml'}: cannot be read: No such file or directory\n"
+
+
+def test_data_of_which_something_would_be_left_out_or_leak_is_refused(workspace: Path, tmp_path: Path) -> None:
+    made = config(workspace, tmp_path / "run", data=str(tmp_path / "data.jsonl"))
+    own = [replace(acme(), id=name, text=f"{acme().text} {name}", split=name) for name in ("train", "validation")]
+    write_jsonl([*own, replace(acme(), id="new", split=None)], tmp_path / "data.jsonl")
+    with pytest.raises(
+        TrainingError, match=r"data\.jsonl: 1 of 3 documents have no split, the first 'new'; scripts/conv"
+    ):
+        read_splits(made)
+    write_jsonl([*own, replace(own[0], id="again", split="test")], tmp_path / "data.jsonl")
+    with pytest.raises(TrainingError, match=r"data\.jsonl: documents 'again' \(test\) and 'train' \(train\) may not"):
+        read_splits(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def annotations_by(paths: Iterable[Path], schema: Schema) -> dict[str, list[Docu
 
     The documents have the ids of their tasks. Annotators are called as the file says:
 
-    - An export that names one annotator or none is one annotator's, called as the file, unless an export of several
+    - An export that names one annotator or none is one annotator's, called as the file (where two files have one name,
+      by its path), unless an export of several
       names that annotator's email, too. A number is a person on one server alone, and joins no such file to another.
     - In an export of several each is called by email, else by number. An annotation there that does not say whose it
       is, is counted under the name of the file; where its task has several, as `annotation 1` and so on.
@@ -76,7 +78,9 @@ def annotations_by(paths: Iterable[Path], schema: Schema) -> dict[str, list[Docu
     Raises:
         ReadError: an export cannot be read, or something in it is refused.
     """
-    exports = [(path.stem, _voices_of(path, schema)) for path in paths]
+    paths = list(paths)
+    stems = Counter(path.stem for path in paths)
+    exports = [(path.stem if stems[path.stem] == 1 else str(path), _voices_of(path, schema)) for path in paths]
     people = [{who for who, _ in voices if who} for _, voices in exports]
     emails = {who for names in people if len(names) > 1 for who in names if "@" in who}
     found: dict[str, list[Document]] = {}

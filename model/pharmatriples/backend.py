@@ -41,7 +41,7 @@ from .labelstudio_task import given_text
 from .loading import load
 from .preannotation import model_version, predictions
 from .schema import Schema
-from .splits import assign_splits
+from .splits import assign_splits, release_of, splits_of
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 15
@@ -212,7 +212,7 @@ class Backend:
         schema = Schema.from_yaml(config.schema)
         retraining.folder.mkdir(parents=True, exist_ok=True)
         last = max(retraining.folder.glob("*.jsonl"), default=None)
-        splits = {document.id: document.split for document in read_jsonl(last)} if last else {}
+        splits = splits_of(read_jsonl(last)) if last else {}
         documents = training_documents(config, schema, retraining.fetch(project), splits)
         held_out = [document for document in documents if document.split == "validation"]
         # A copy of the served model, so that annotators need not wait.
@@ -249,7 +249,7 @@ class Backend:
 
 
 def training_documents(
-    config: TrainingConfig, schema: Schema, tasks: Sequence[Any], splits: Mapping[str, str | None]
+    config: TrainingConfig, schema: Schema, tasks: Sequence[Any], splits: Mapping[str, str]
 ) -> list[Document]:
     """The configuration's data with the annotations of a project, each with a split.
 
@@ -257,7 +257,7 @@ def training_documents(
     `assign_splits` draws it.
 
     Args:
-        splits: id -> split of the run before, so that no run is judged on what an earlier one was trained on.
+        splits: release -> split of the run before, so that no run is judged on what an earlier one was trained on.
 
     Raises:
         ValueError: the data or the export cannot be read whole, or documents of one text have two splits.
@@ -269,17 +269,11 @@ def training_documents(
     by_text = {document.text: document.split for document in old if document.text}
     new = []
     for document in documents:
-        kept = (*map(by_id.get, _ids(document)), by_text.get(document.text))
+        kept = (by_id.get(document.id), by_id.get(release_of(document)), by_text.get(document.text))
         new.append(replace(document, split=next(filter(None, kept), document.split)))
-    ids, texts = {id_ for d in documents for id_ in _ids(d)}, {d.text for d in documents if d.text}
+    ids, texts = {id_ for d in documents for id_ in (d.id, release_of(d))}, {d.text for d in documents if d.text}
     whole = [*(d for d in old if d.id not in ids and d.text not in texts), *new]
-    return assign_splits([replace(d, split=d.split or splits.get(d.id)) for d in whole])
-
-
-def _ids(document: Document) -> list[str]:
-    """Its id, and where it is by one of several annotators of a release, which `ID@ANNOTATOR` tells, the release's."""
-    of_release = document.group and document.id.startswith(f"{document.group}@")
-    return [document.id, document.group] if of_release else [document.id]
+    return assign_splits(whole, before=splits)
 
 
 def score(extract: Any, documents: Sequence[Document]) -> float:

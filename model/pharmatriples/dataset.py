@@ -10,7 +10,7 @@ import json
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,11 +25,13 @@ from huggingface_hub import DatasetCardData
 
 from .bioc import read_bioc
 from .database_ids import Corpus
-from .documents import SPLITS, Document, DocumentError, read_jsonl, word_spans
+from .documents import SPLITS, Document, DocumentError, read_lines, word_spans
+from .import_report import Item
 from .labelstudio import ImportReport, read_export
 from .labelstudio_task import Policy, everyone
 from .pubtator import read_pubtator
 from .schema import Schema
+from .splits import splits_of
 
 FOLDER = {"README.md", "data", "schema.yaml"}
 EXACT_COLUMNS = ("id", "text", "mentions", "relations", "group", "source")
@@ -223,6 +225,8 @@ def from_dataset(dataset: DatasetDict) -> list[Document]:
 
 
 def _document(row: dict[str, Any], split: str) -> Document:
+    if not isinstance(row["mentions"], list):
+        raise DatasetError(f"document {row['id']!r}: 'mentions' must be a list, found {row['mentions']!r:.60}")
     # A mention has a value in the columns of its own type's attributes only.
     mentions = [{k: v for k, v in m.items() if v is not None} if isinstance(m, dict) else m for m in row["mentions"]]
     return Document.from_dict({**row, "mentions": mentions, "split": split})
@@ -263,6 +267,21 @@ def write_dataset(dataset: DatasetDict, schema: Schema, folder: str | Path) -> N
             if old.exists():
                 old.rename(folder)
             raise
+
+
+def splits_in(folder: str | Path) -> dict[str, str]:
+    """Release -> split in a folder that `write_dataset` may replace; nothing where there is none yet.
+
+    Raises:
+        DatasetError: what is there cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir() or {item.name for item in folder.iterdir()} != FOLDER:
+        return {}
+    try:
+        return splits_of(_read_folder(folder))
+    except ValueError as error:
+        raise DatasetError(f"{error}; so its splits cannot be kept: remove it, or draw them anew (--seed)") from None
 
 
 def _check_name(folder: Path) -> None:
@@ -325,8 +344,8 @@ def read_documents(
 
     Args:
         split: only its documents.
-        report: is called with the import report of an export, PubTator or BioC; as long as nobody takes it, an item
-            that the import refused is an error.
+        report: is called with the import report of an export, PubTator or BioC, and of JSON lines some of which do
+            not say what is marked; as long as nobody takes it, an item that the import refused is an error.
         policy: which annotations of a task in a Label Studio export become documents; see `annotators.policy`.
 
     Raises:
@@ -346,6 +365,15 @@ def read_documents(
         if document.id in seen:
             raise DatasetError(f"{path}: document id {document.id!r} stands twice; ids must be unique")
         seen.add(document.id)
+    return of_split(documents, split, path)
+
+
+def of_split(documents: Sequence[Document], split: str | None, path: str | Path) -> list[Document]:
+    """Those of a file's documents that are of a split, None for all.
+
+    Raises:
+        DatasetError: there are none.
+    """
     chosen = [document for document in documents if split in (None, document.split)]
     if not chosen:
         found = ", ".join(sorted({document.split or "documents without a split" for document in documents}))
@@ -359,7 +387,7 @@ def _read(path: Path, schema: Schema, report: Callable[[ImportReport], object], 
     if path.is_dir():
         yield from _read_folder(path)
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
-        yield from read_jsonl(path)
+        yield from _read_lines(path, report)
     elif reader := _corpus_reader(path):
         corpus = reader(path, schema)
         report(corpus.report)
@@ -373,6 +401,20 @@ def _read(path: Path, schema: Schema, report: Callable[[ImportReport], object], 
             f"{path}: not a form that is read here: a Label Studio export (.json), JSON lines (.jsonl), PubTator "
             "(.pubtator, .txt), BioC (.xml, .bioc.json), all but the first also with .gz, or a folder with a data set"
         )
+
+
+def _read_lines(path: Path, report: Callable[[ImportReport], object]) -> list[Document]:
+    """The documents of JSON lines; where a line does not say what is marked, a report tells which are left out."""
+    lines = list(read_lines(path))
+    documents = [document for document, marked in lines if marked]
+    if len(documents) < len(lines):
+        reason = "not annotated: its line has no 'mentions'"
+        items = [
+            Item("kept", "document", document.id) if marked else Item("ignored", "document", document.id, reason=reason)
+            for document, marked in lines
+        ]
+        report(ImportReport(str(path), tuple(items), len(documents)))
+    return documents
 
 
 def _corpus_reader(path: Path) -> Callable[[Path, Schema], Corpus] | None:
@@ -405,5 +447,8 @@ def _read_folder(path: Path) -> list[Document]:
         # A cache of its own: nothing stays behind, and a data set that was written anew is read anew.
         with TemporaryDirectory() as cache:
             return from_dataset(load_dataset(str(path), cache_dir=cache, keep_in_memory=True))
-    except (DatasetsError, OSError, ValueError, yaml.YAMLError) as error:
-        raise DatasetError(f"{path}: {' '.join(str(error).split())}") from None
+    except (DatasetsError, OSError, ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        # Of a damaged file datasets says only that something went wrong, and of a damaged description a name.
+        ours = isinstance(error, DatasetError | DocumentError)
+        told = [path, *([] if ours else ["cannot be read"]), error, error.__cause__]
+        raise DatasetError(": ".join(" ".join(str(one).split()) for one in told if one is not None)) from None

@@ -23,12 +23,12 @@ SPLITS = ("train", "validation", "test")
 # A word is a run of letters and digits, one ideograph or kana, or one other sign. An x between two names (EGFRxHER3)
 # is a word by itself: each name can be a mention. A code in capitals is a word with its hyphens (B7-H4, HS-20089, but
 # CD20 in anti-CD20 and CD20-targeted), so that it is not marked in part.
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_LETTER = rf"(?:[^\W_{_CJK}][\u0300-\u036f]*)"  # or digit, with the marks that combine with it
+CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_LETTER = rf"(?:[^\W_{CJK}][\u0300-\u036f]*)"  # or digit, with the marks that combine with it
 _SPLIT = r"x(?=[A-Z][A-Z0-9]|\d-\d)"
 _TAIL = rf"(?:(?!{_SPLIT}){_LETTER})"
 _HYPHENATED = rf"(?!ANTI-)(?=[A-Z0-9]*[A-Z])[A-Z0-9]+(?:[-\u2010\u2011][A-Z]?[0-9]{_TAIL}*)+(?!{_TAIL})"
-_WORD = re.compile(rf"{_HYPHENATED}|[{_CJK}]|{_SPLIT}|{_LETTER}+?(?={_SPLIT})|{_LETTER}+|[^\w\s]|_")
+_WORD = re.compile(rf"{_HYPHENATED}|[{CJK}]|{_SPLIT}|{_LETTER}+?(?={_SPLIT})|{_LETTER}+|[^\w\s]|_")
 _BRACKETS = {")": "(", "]": "[", "}": "{", "）": "（", "】": "【", "］": "［"}
 
 
@@ -273,7 +273,7 @@ class Document:
             name = str(name)  # as the extraction takes it
         if not _is_marked(data) and (other := [key for key in _ELSEWHERE if _marks(data.get(key))]):
             raise DocumentError(f"document {name!r}: what is marked stands in 'mentions', found {other[0]!r}")
-        if "entities" in data and "mentions" not in data:
+        if data.get("mentions") is None and "entities" in data:
             data = {**data, "mentions": list(_flat_mentions(_list(data, "entities", name), name))}
         mentions = [_mention(m, name) for m in _list(data, "mentions", name)]
         relations = [_relation(r, name) for r in _list(data, "relations", name)]
@@ -305,7 +305,7 @@ _MENTION_KEYS = ("start", "end", "type", "entity", "text", "score")
 
 def _is_marked(data: Mapping[str, Any]) -> bool:
     """Whether it says what is marked, be it nothing."""
-    return "mentions" in data or "entities" in data
+    return any(data.get(key) is not None for key in ("mentions", "entities"))
 
 
 def _marks(value: Any) -> bool:

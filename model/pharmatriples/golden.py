@@ -146,7 +146,7 @@ def read(name: str, **kwargs: Any) -> dict[str, Any]:
         raise GoldenError(
             f"{name}: carries no golden inputs ({FILE}); a model gets them when it is bundled by scripts/push_to_hub.py"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GoldenError(f"{name}: {FILE} is no JSON ({error}); push the model again") from None
 
 

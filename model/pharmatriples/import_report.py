@@ -51,7 +51,7 @@ class Item:
 
     def __str__(self) -> str:
         number = f", annotation {self.annotation}" if self.annotation is not None else ""
-        region = f", {self.region}" if self.region else ""
+        region = f", {printable(self.region)}" if self.region else ""
         place = f" [{self.start}, {self.end})" if self.start is not None else ""
         words = f" {self.text!r:.80}" if self.text else ""
         holder = "document" if self.kind in ("document", "mention") or self._is_link else "task"
@@ -83,8 +83,9 @@ class ImportReport:
 
     @property
     def warnings(self) -> list[str]:
-        """What the outcomes say together: tasks that look shifted, and annotations of which no span is left."""
-        return [*self._shifted(), *self._emptied()]
+        """What the outcomes say together: tasks that look shifted, annotations of which no span is left, and documents
+        that nobody annotated."""
+        return [*self._shifted(), *self._emptied(), *self._bare()]
 
     def _shifted(self) -> list[str]:
         """One line for each task most of whose spans were other words when they were marked."""
@@ -105,10 +106,19 @@ class ImportReport:
         if not emptied:
             return []
         tasks = list(dict.fromkeys(task for task, _ in emptied))
-        named = ", ".join(map(repr, tasks[:5])) + (f" and {len(tasks) - 5} more" if len(tasks) > 5 else "")
         return [
-            f"warning: every span of {len(emptied)} annotations is refused, of {named}; they are read as documents "
-            "without mentions, and teach a model that there are none: mend them, or leave them out"
+            f"warning: every span of {len(emptied)} annotations is refused, of {_named(tasks)}; they are read as "
+            "documents without mentions, and teach a model that there are none: mend them, or leave them out"
+        ]
+
+    def _bare(self) -> list[str]:
+        """A line for the documents that are left out."""
+        bare = [item.task for item in self.items if (item.kind, item.outcome) == ("document", "ignored")]
+        if not bare:
+            return []
+        return [
+            f"warning: {self.source}: {len(bare)} documents are left out: they are not annotated, {_named(bare)}; "
+            'where nothing is to be marked, write "mentions": []'
         ]
 
     def check(self) -> ImportReport:
@@ -134,6 +144,15 @@ class ImportReport:
             listed += self.of("ignored")
         told = [*([_list(listed)] if listed else []), *self.warnings]
         return "\n".join([f"{self.source}: {self.documents} documents", *table, *told])
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def printable(name: str) -> str:
+    """A name from a file; where it holds what cannot be printed, that is written out."""
+    return name if name.isprintable() else repr(name)
 
 
 def _list(items: Sequence[Item], limit: int = 20) -> str:

@@ -332,8 +332,9 @@ def _export_item(item: Any, utf16: Utf16Text | None) -> Any:
 def export_text(tasks: Iterable[Any]) -> str:
     """The committed form of an export: a JSON list, one task a line, in the order of `data.id`.
 
-    Who annotated stays everywhere or nowhere, so that a policy chooses the same from it as from the export: it stays
-    where the export has several annotators, or a task of it several annotations.
+    Who annotated stays everywhere or nowhere: it stays where the export has several annotators, or a task of it several
+    annotations. So a policy chooses the same from it as from the export, but that `by:EMAIL` finds nothing where there
+    is but one annotator, whom it does not name.
     """
     tasks = list(tasks)
     made = [annotators(task) for task in tasks]

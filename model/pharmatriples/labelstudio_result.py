@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 from typing import Any, NamedTuple
 
 from .documents import Mention, Relation
-from .import_report import OTHER_WORDS
+from .import_report import OTHER_WORDS, printable
 from .labelstudio_offsets import Utf16Text, agrees, trimmed
 from .schema import Schema
 
@@ -115,6 +116,7 @@ class _Region:
     start: int
     end: int
     type: str
+    ids: list[str] = field(default_factory=list)  # its own, and those of its doubles
     items: list[int] = field(default_factory=list)  # places of its spans and choices in the result
     attributes: dict[str, str] = field(default_factory=dict)
 
@@ -164,9 +166,8 @@ class _Reader:
         self.verdicts[place] = Verdict("repaired", f"{before}; {reason}" if before else reason)
 
     def _refuse(self, region: _Region, reason: str) -> None:
-        ids = [id_ for id_, other in self.regions.items() if other is region]
-        self.refused.update(ids)
-        for id_ in ids:
+        self.refused.update(region.ids)
+        for id_ in region.ids:
             del self.regions[id_]
         for place in region.items:
             if self.verdicts[place].outcome != "refused":
@@ -183,7 +184,7 @@ class _Reader:
         except _Refused:
             self.refused.add(id_)
             raise
-        region = self.regions.setdefault(id_, _Region(id_, start, end, label))
+        region = self.regions.setdefault(id_, _Region(id_, start, end, label, [id_]))
         if (region.start, region.end, region.type) != (start, end, label):
             self.refused.add(id_)
             raise _Refused(f"region {id_!r} is {region.type} at [{region.start}, {region.end}) already")
@@ -263,6 +264,7 @@ class _Reader:
                 self._refuse(region, f"contradicts region {kept.id!r} of the same span")
                 continue
             kept.attributes |= region.attributes
+            kept.ids += region.ids
             kept.items += region.items
             self.regions[region.id] = kept
             for place in region.items:
@@ -337,7 +339,7 @@ def _only(values: Any, what: str) -> str:
     if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
         raise _Refused(f"without {what}, found {values!r:.60}")
     if len(set(values)) > 1:
-        raise _Refused(f"more than one {what}: {', '.join(values)}")
+        raise _Refused(f"more than one {what}: {', '.join(map(printable, values))}")
     return str(values[0])
 
 
@@ -379,11 +381,12 @@ def _entities(regions: list[_Region], arrows: list[_Arrow], text: str, schema: S
     given = {entity for region in regions if (entity := entity_of(region.id)) is not None}
     names: dict[_Region, str] = {}
     used: set[str] = set()
+    numbers: dict[str, Iterator[int]] = defaultdict(lambda: count(1))
     for members in grouped.values():
         name = next((entity for region in members if (entity := entity_of(region.id)) is not None), None)
         if name is None or name in used:
-            numbered = (f"{members[0].type}-{number}" for number in count(1))
-            name = next(fresh for fresh in numbered if fresh not in used | given)
+            numbered = (f"{members[0].type}-{number}" for number in numbers[members[0].type])
+            name = next(fresh for fresh in numbered if fresh not in used and fresh not in given)
         used.add(name)
         names |= dict.fromkeys(members, name)
     return {region: names[region] for region in regions}

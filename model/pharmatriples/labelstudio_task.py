@@ -160,7 +160,8 @@ class TaskReader:
             elif any(not any(own is one for own in given) for one in chosen):
                 self._report(found.result, number, list(_outvoted(found, chosen[0].document, self.schema)))
             else:
-                self._pass_over("annotation", annotation, number, "ignored", "not the one that was asked for")
+                reason = "not the one that was asked for" + ("" if found.annotated.annotator else ", or not said whose")
+                self._pass_over("annotation", annotation, number, "ignored", reason)
 
     def _read_annotation(self, annotation: Any, bare: Document, utf16: Utf16Text | None) -> _Read | Verdict:
         if not isinstance(annotation, Mapping):

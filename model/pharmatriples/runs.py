@@ -16,11 +16,11 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import CONFIG_NAME
 
 from .arguments import TrainingConfig, TrainingError
-from .dataset import read_documents
+from .dataset import of_split, read_documents
 from .documents import Document
 from .import_report import ImportReport
 from .schema import Schema
-from .splits import leaks
+from .splits import SplitError, assign_splits, leaks
 
 RECORD = "training.json"
 Splits: TypeAlias = tuple[Schema, dict[str, list[Document]]]
@@ -34,18 +34,29 @@ def read_splits(config: TrainingConfig) -> Splits:
     """The schema of a run, and its documents of the splits train and validation.
 
     Raises:
-        TrainingError: a text of `pseudo`, or nearly the same, stands in the validation or the test split.
+        TrainingError: some documents of the data have no split, those of one group or text stand in two, or a text of
+            `pseudo`, or nearly the same, stands in the validation or the test split.
         ValueError: a file cannot be used; see `read_documents`.
     """
     schema = Schema.from_yaml(config.schema)
-    documents = {split: read_documents(config.data, schema, split, _checked) for split in ("train", "validation")}
+    whole = read_documents(config.data, schema, report=_checked)
+    documents = {split: of_split(whole, split, config.data) for split in ("train", "validation")}
+    if without := [d.id for d in whole if d.split is None]:
+        raise TrainingError(
+            f"{config.data}: {len(without)} of {len(whole)} documents have no split, the first {without[0]!r}; "
+            "scripts/convert.py gives splits"
+        )
+    try:
+        assign_splits(whole)  # all have one: it is checked alone
+    except SplitError as error:
+        raise TrainingError(f"{config.data}: {error}") from None
     if config.train_limit:
         order = list(range(len(documents["train"])))
         Random(0).shuffle(order)
         documents["train"] = [documents["train"][i] for i in sorted(order[: config.train_limit])]
     if config.pseudo:
         labelled = read_documents(config.pseudo, schema, split="train")
-        held_out = [d for d in read_documents(config.data, schema) if d.split != "train"]
+        held_out = [d for d in whole if d.split != "train"]
         both = [*held_out, *(dataclasses.replace(d, id=f"pseudo: {d.id}") for d in labelled)]
         if found := [pair for pair in leaks(both) if "train" in (pair.first.split, pair.second.split)]:
             raise TrainingError(f"{config.pseudo}: {found[0]}; leave out what is held out ({len(found)} such pairs)")

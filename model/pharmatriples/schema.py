@@ -179,7 +179,7 @@ class Schema:
         """Read what `to_json` gave."""
         try:
             return cls.from_dict(json.loads(text))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise SchemaError(f"schema: not JSON: {error}") from None
 
     @classmethod

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from datasketch import MinHash, MinHashLSH
 
-from .documents import SPLITS, Document
+from .documents import CJK, SPLITS, Document
 
+_WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+")  # where no blanks stand between words, a sign
 SHINGLE = 5
 SIMILAR = 0.5
 # 64 bands of 2 rows: a pair of similarity 0.5 is missed once in 10^8.
@@ -62,7 +63,7 @@ def near_duplicates(documents: Iterable[Document]) -> list[NearDuplicate]:
 
 
 def _shingles(text: str) -> set[str]:
-    words = re.findall(r"\w+", text.casefold())
+    words = _WORD.findall(text.casefold())
     return {" ".join(words[i : i + SHINGLE]) for i in range(max(len(words) - SHINGLE + 1, bool(words)))}
 
 
@@ -71,8 +72,22 @@ def leaks(documents: Iterable[Document]) -> list[NearDuplicate]:
     return [pair for pair in near_duplicates(documents) if pair.first.split != pair.second.split]
 
 
+def release_of(document: Document) -> str:
+    """The id of its release: its own, but where it is by one of several annotators, which `ID@ANNOTATOR` tells."""
+    by_one = document.group and document.id.startswith(f"{document.group}@")
+    return document.group if by_one else document.id
+
+
+def splits_of(documents: Iterable[Document]) -> dict[str, str]:
+    """Release -> split, of documents that have one."""
+    return {release_of(document): document.split for document in documents if document.split}
+
+
 def assign_splits(
-    documents: Iterable[Document], seed: int = 13, ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    documents: Iterable[Document],
+    seed: int = 13,
+    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    before: Mapping[str, str] | None = None,
 ) -> list[Document]:
     """The documents, in their order, each with a split.
 
@@ -83,6 +98,9 @@ def assign_splits(
 
     Args:
         ratios: shares of train, validation and test in what has no split yet; their sum is 1.
+        before: release -> split of an earlier draw (`splits_of`). What has no split goes there again, so that nothing
+            is held out that an earlier model was trained on; what was in two splits and belongs together now, to the
+            first of train, validation and test.
 
     Raises:
         SplitError: an id stands twice, or two documents of one group or text have different splits.
@@ -98,7 +116,7 @@ def assign_splits(
     if any(document.split is None for document in documents):
         for pair in near_duplicates(documents):
             clusters.join(pair.first, pair.second)
-    _draw(clusters, seed, ratios)
+    _draw(clusters, seed, ratios, _drawn_before(clusters, documents, before or {}))
     return [document.with_split(clusters.split_of(document)) for document in documents]
 
 
@@ -155,12 +173,19 @@ def _join_same(clusters: _Clusters, documents: Sequence[Document]) -> None:
                 )
 
 
-def _draw(clusters: _Clusters, seed: int, ratios: Sequence[float]) -> None:
-    """Large clusters first, each goes to the split that lacks most; among equals chance decides who comes first."""
+def _drawn_before(clusters: _Clusters, documents: Iterable[Document], before: Mapping[str, str]) -> dict[str, str]:
+    """Leader -> split of an earlier draw."""
+    known = [(clusters.find(d.id), split) for d in documents if (split := before.get(release_of(d)))]
+    return dict(sorted(known, key=lambda pair: -SPLITS.index(pair[1])))
+
+
+def _draw(clusters: _Clusters, seed: int, ratios: Sequence[float], before: Mapping[str, str]) -> None:
+    """Where it was before, else large clusters first, each to the split that lacks most; among equals chance decides
+    who comes first."""
     sizes = clusters.undecided()
     lacking = {split: ratio * sizes.total() for split, ratio in zip(SPLITS, ratios, strict=True)}
     chance = {leader: hashlib.sha256(f"{seed} {leader}".encode()).digest() for leader in sizes}
-    for leader in sorted(sizes, key=lambda leader: (-sizes[leader], chance[leader])):
-        split = max(SPLITS, key=lambda split: lacking[split])
+    for leader in sorted(sizes, key=lambda leader: (leader not in before, -sizes[leader], chance[leader])):
+        split = before.get(leader) or max(SPLITS, key=lambda split: lacking[split])
         clusters.drawn[leader] = split
         lacking[split] -= sizes[leader]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from .documents import Document, read_lines
+from .documents import Document, DocumentError, read_lines
 from .labelstudio import (
     annotators,
     document_id,
@@ -141,9 +141,11 @@ class Studio:
         """A task without the names of its annotators: the server refuses those that it does not know."""
         sent = dict(task)
         if len(people := annotators(task)) > 1:
+            named = ", ".join(dict.fromkeys(filter(None, people)))
+            which = f"that its annotations are by {named} is not sent" if named else "it has several annotations"
             self.say(
-                f"release {document_id(task)!r}: that its annotations are by {', '.join(people)} is not sent; on the "
-                "server they are all yours, and policies such as latest or by:WHO cannot tell them apart"
+                f"release {document_id(task)!r}: {which}; on the server they are all yours, and policies such as "
+                "latest or by:WHO cannot tell them apart"
             )
         if "annotations" in task:
             dropped = ("completed_by", "updated_at")
@@ -350,7 +352,11 @@ def _tasks(path: Path, schema: Schema, predictions: bool) -> Iterator[dict[str, 
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         as_: Literal["predictions", "annotations"] = "predictions" if predictions else "annotations"
         for document, marked in read_lines(path):
-            yield task_of(document, schema, as_ if marked else None, model_version=path.name.partition(".")[0])
+            try:
+                task = task_of(document, schema, as_ if marked else None, model_version=path.name.partition(".")[0])
+            except DocumentError as error:
+                raise StudioError(f"{path}: {error}") from None
+            yield task
     else:
         raise StudioError(f"{path}: neither a folder nor .txt, .jsonl, .jsonl.gz or .json")
 
