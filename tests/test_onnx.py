@@ -193,7 +193,10 @@ def test_an_int8_encoder_comes_with_what_it_loses(copy: Path) -> None:
     about = json.loads((copy / FOLDER / EXPORT).read_text())["int8"]
     assert about["documents"] == 1
     assert set(about["float32"]) == set(about["int8"]) == {"mentions", "relations", "records"}
-    assert load(copy, backend="onnx", dtype="int8")(acme().text)["entities"]
+    small = load(copy, backend="onnx", dtype="int8")
+    texts = [acme().text, "FDA " * 200, "Beta stops " * 30, "x"]
+    assert small(acme().text)["entities"]
+    assert small(texts) == [small(text) for text in texts]
 
 
 def test_the_script_says_errors_in_one_line(tmp_path: Path) -> None:

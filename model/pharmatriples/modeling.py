@@ -175,6 +175,8 @@ class TriplesModel(PreTrainedModel):
     def _log_probs(self, logits: Tensor, texts: list[EncodedText]) -> np.ndarray:
         return tag_log_probs(logits.detach(), texts, None if self.crf is None else self.crf().detach())
 
+    alone = False  # whether a text must be read by itself, since what stands beside it would change its scores
+
     @property
     def token_budget(self) -> int:
         """Padded pieces in one forward of the encoder when it predicts: what stays in a processor's cache is faster."""

@@ -63,6 +63,8 @@ class OnnxModel:
         import onnxruntime
 
         self.name_or_path = str(folder)
+        # In int8 the numbers of a batch share one scale.
+        self.alone = dtype == "int8"
         self._made_of = folder, export, dtype
         values = {"window": 512, "stride": 128, "name_threshold": 0.25, "thresholds": None, "calibration": None}
         found = json_object(folder / CONFIG, LARGEST_CONFIG)

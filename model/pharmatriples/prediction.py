@@ -125,6 +125,10 @@ def _each(
     """What `finish` makes of the number and the reading of each text, in order."""
 
     def work(group: list[tuple[int, str]]) -> list[R]:
+        parts = [[item] for item in group] if model.alone else [group]
+        return [result for part in parts for result in read(part)]
+
+    def read(group: list[tuple[int, str]]) -> list[R]:
         with model.inference():
             batch = windower.batch([windower.encode(text) for _, text in group], token_budget)
             log_probs, states = model.read(batch)
