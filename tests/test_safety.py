@@ -62,6 +62,12 @@ class TestFiles:
         (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
         assert "pytorch_model.bin is pickle, which is never read: save the model as safetensors" in refusal(folder)
 
+    def test_an_adapter_beside_the_weights_is_refused(self, folder: Path) -> None:
+        (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+        assert "adapter_config.json: adapters are not loaded; merge it into the weights, or remove it" in refusal(
+            folder
+        )
+
     def test_weights_in_several_files_are_refused_whatever_their_index_names(self, folder: Path) -> None:
         (folder / "model.safetensors").unlink()
         index = {"metadata": {}, "weight_map": {"tagger.weight": "../../elsewhere.safetensors"}}

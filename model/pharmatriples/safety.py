@@ -23,6 +23,7 @@ TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 # What is taken of a hub repository; neither code nor pickle.
 PATTERNS = ("*.json", "*.txt", WEIGHTS)
 # Weights in these are pickle, which can run anything when it is read.
+ADAPTER = "adapter_config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # Bytes of a JSON file that is parsed; those of a large vocabulary are about 20 MB.
 LARGEST_CONFIG, LARGEST_TOKENIZER = 2**22, 2**27
@@ -131,6 +132,8 @@ def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _complete(folder: Path) -> None:
+    if (folder / ADAPTER).exists():  # transformers would apply it without a word
+        raise ModelError(f"{ADAPTER}: adapters are not loaded; merge it into the weights, or remove it")
     missing = [name for name in (CONFIG, WEIGHTS, TOKENIZER) if not (folder / name).is_file()]
     if not missing:
         return
