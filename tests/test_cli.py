@@ -282,6 +282,12 @@ class TestOutputs:
         assert Path("real.csv").read_text().startswith("id,")
         assert sorted(path.name for path in here.iterdir()) == ["a.txt", "out.csv", "real.csv"]
 
+    @pytest.mark.parametrize("name", ["out.csv.gz", "out.jsonl.gz"])
+    def test_what_a_link_is_called_says_whether_it_is_packed(self, model: Path, name: str) -> None:
+        Path(name).symlink_to("store.bin")
+        assert main(["extract", write("a.txt"), "--model", str(model), "-o", name]) == 0
+        assert gzip.decompress(Path("store.bin").read_bytes())
+
     def test_a_device_is_written_as_it_is(self, model: Path) -> None:
         assert main(["extract", write("a.txt"), "--model", str(model), "-o", os.devnull, "--format", "csv"]) == 0
         assert not Path(os.devnull).is_file()

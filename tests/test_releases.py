@@ -230,6 +230,14 @@ class TestBadDocuments:
         assert f"a{suffix}: " in found.error
         assert "is neither text nor data" in found.error
 
+    def test_a_parquet_file_whose_columns_have_no_names(self) -> None:
+        columns = pyarrow.table({"AB": ["a"], "text": ["b"]})
+        parquet.write_table(columns, "z.parquet", compression="none", store_schema=False)
+        Path("z.parquet").write_bytes(Path("z.parquet").read_bytes().replace(b"AB", b"\xff\xfe"))
+        (found,) = items("z.parquet")
+        assert isinstance(found, Refusal)
+        assert "z.parquet" in found.error
+
     def test_a_parquet_row(self) -> None:
         bad = pyarrow.array([b"1", b"caf\xe9", None, b"4"]).view(pyarrow.string())
         found = items(table("a.parquet", id=["1", None, "x", "4"], text=bad))

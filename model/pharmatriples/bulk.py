@@ -51,6 +51,7 @@ class Journal:
 
     def __init__(self, output: Path, settings: Mapping[str, Any], restart: bool = False):
         self.output = output.resolve()
+        self._packed = output.suffix == ".gz"  # as it was called, where it is a link
         self.folder = self.output.with_name(self.output.name + PARTIAL)
         self._results = self.folder / "results.jsonl"
         self._inputs = self.folder / "inputs.txt"
@@ -139,7 +140,7 @@ class Journal:
         whole = self._results
         if write:
             whole = self.folder / "converted"
-            with opened(whole, self.output.suffix == ".gz") as out:
+            with opened(whole, self._packed) as out:
                 write(self.lines(), out)
             with open(whole, "rb+") as written:
                 os.fsync(written.fileno())

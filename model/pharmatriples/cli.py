@@ -271,7 +271,8 @@ def _journal(options: argparse.Namespace, extract: Any) -> Iterator[Journal]:
         "inputs": options.files,
     }
     journal = Journal(options.output, settings, options.restart)
-    stays = f"what is done stays in {journal.folder}, and the same command goes on"
+    without = " without --restart" if options.restart else ""
+    stays = f"what is done stays in {journal.folder}, and the same command{without} goes on"
     try:
         with journal:
             yield journal

@@ -66,11 +66,12 @@ def writing(path: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         sys.stdout.flush()
         return
+    packed = path.suffix == ".gz"  # as it was called, where it is a link
     if not (special := is_special(path)):
         path = path.resolve()
     part = path if special else path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with opened(part, path.suffix == ".gz") as out:
+        with opened(part, packed) as out:
             yield out
         if part != path:
             os.replace(part, path)

@@ -338,7 +338,7 @@ def _read_parquet(file: BinaryIO, source: Source, columns: Columns, max_chars: i
                 id_, where = f"{source.id}:{number}", f"{source.path}, row {number}"
                 cells = {name: batch.column(name)[row] for name in wanted}
                 yield _read_cells(id_, where, cells, columns, max_chars)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:  # the second of names of columns
         yield _unreadable(source.id, source.path, error)
 
 
