@@ -66,6 +66,7 @@ def test_a_name_that_is_none_is_an_attribute_error() -> None:
     [
         "import transformers, pharmatriples",
         "from transformers import AutoModel; import pharmatriples",
+        "import pharmatriples, importlib.util as u; u.find_spec('transformers.models.auto.modeling_auto')",
         "from pharmatriples import TriplesModel",
         "from pharmatriples import TriplesConfig",
         "from pharmatriples import load",

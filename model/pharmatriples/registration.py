@@ -34,22 +34,24 @@ class _Waiting(MetaPathFinder):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != REGISTER:
             return None
-        sys.meta_path.remove(self)
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Then(spec.loader)
+            spec.loader = _Then(spec.loader, self)
         return spec
 
 
 class _Then(Loader):
-    """A loader that registers when the module is whole."""
+    """A loader that registers when the module is whole; only then nobody need wait for it any more."""
 
-    def __init__(self, loader: Loader):
+    def __init__(self, loader: Loader, finder: _Waiting):
         self.loader = loader
+        self.finder = finder
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
         self.loader.exec_module(module)
+        if self.finder in sys.meta_path:
+            sys.meta_path.remove(self.finder)
         _register()

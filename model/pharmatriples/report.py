@@ -258,6 +258,7 @@ def _marks(
     document: Document, other: Document, wrong: Mapping[Span, Iterable[str]], colours: Mapping[str, int]
 ) -> list[Mark]:
     """The mentions of one side, and ghosts where only the other side has one, in the order of the text."""
+    names = {entity.id: entity.name(document.text) for entity in document.entities.values()}
     marks = [
         Mark(
             m.start,
@@ -265,7 +266,7 @@ def _marks(
             colours[m.type],
             " · ".join(m.attributes.values()),
             ", ".join(wrong.get((m.start, m.end), ())),
-            _tooltip(document, m),
+            _tooltip(document, m, names[m.entity]),
         )
         for m in document.mentions
     ]
@@ -277,16 +278,16 @@ def _marks(
     return sorted(marks, key=lambda mark: mark.start)
 
 
-def _tooltip(document: Document, mention: Mention) -> str:
-    entity = document.entities[mention.entity]
-    known = [mention.type, f"{mention.entity}: {entity.name(document.text)} ({len(entity.mentions)})"]
+def _tooltip(document: Document, mention: Mention, name: str) -> str:
+    known = [mention.type, f"{mention.entity}: {name} ({len(document.entities[mention.entity].mentions)})"]
     known += [f"{name}: {value}" for name, value in mention.attributes.items()]
     return " · ".join(known if mention.score is None else [*known, f"score {mention.score:.2f}"])
 
 
 def _pieces(text: str, marks: Sequence[Mark], start: int, end: int) -> Iterator[Piece]:
     """The pieces of a line; a mark that goes on over its end is cut there."""
-    for mark in marks[bisect_right([m.end for m in marks], start) :]:
+    for place in range(bisect_right(marks, start, key=lambda mark: mark.end), len(marks)):
+        mark = marks[place]
         if mark.start >= end:
             break
         if start < mark.start:
