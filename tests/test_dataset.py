@@ -23,8 +23,8 @@ from pharmatriples.dataset import (
     write_dataset,
 )
 from pharmatriples.documents import SPLITS, Document, DocumentError, Mention, Relation, write_jsonl
-from pharmatriples.import_report import ReadError
-from pharmatriples.labelstudio import ImportReport, task_from_document
+from pharmatriples.import_report import ImportReport, ReadError
+from pharmatriples.labelstudio import task_from_document
 from pharmatriples.schema import Schema
 from strategies import SCHEMA, documents
 

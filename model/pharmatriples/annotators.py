@@ -68,9 +68,9 @@ def annotations_by(paths: Iterable[Path], schema: Schema) -> dict[str, list[Docu
 
     The documents have the ids of their tasks. Annotators are called as the file says:
 
-    - An export that names one annotator or none is one annotator's, called as the file (where two files have one name,
-      by its path), unless an export of several
-      names that annotator's email, too. A number is a person on one server alone, and joins no such file to another.
+    - An export that names one annotator or none is one annotator's, called as the file (by its path, where two files
+      have one name), unless an export of several names that annotator's email, too. A number is a person on one server
+      alone, and joins no such file to another.
     - In an export of several each is called by email, else by number. An annotation there that does not say whose it
       is, is counted under the name of the file; where its task has several, as `annotation 1` and so on.
     - Of several annotations of one task by one annotator the latest counts, as in the policy `agreement`.

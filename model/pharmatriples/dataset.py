@@ -26,8 +26,8 @@ from huggingface_hub import DatasetCardData
 from .bioc import read_bioc
 from .database_ids import Corpus
 from .documents import SPLITS, Document, DocumentError, read_lines, word_spans
-from .import_report import Item
-from .labelstudio import ImportReport, read_export
+from .import_report import BARE, ImportReport, Item
+from .labelstudio import read_export
 from .labelstudio_task import Policy, everyone
 from .pubtator import read_pubtator
 from .schema import Schema
@@ -408,9 +408,8 @@ def _read_lines(path: Path, report: Callable[[ImportReport], object]) -> list[Do
     lines = list(read_lines(path))
     documents = [document for document, marked in lines if marked]
     if len(documents) < len(lines):
-        reason = "not annotated: its line has no 'mentions'"
         items = [
-            Item("kept", "document", document.id) if marked else Item("ignored", "document", document.id, reason=reason)
+            Item("kept", "document", document.id) if marked else Item("ignored", "document", document.id, reason=BARE)
             for document, marked in lines
         ]
         report(ImportReport(str(path), tuple(items), len(documents)))

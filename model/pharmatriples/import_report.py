@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 OTHER_WORDS = "value.text says"  # how the reason of a span begins whose words are not those that were marked
+BARE = "not annotated: its line has no 'mentions'"  # the reason of a document of JSON lines that is left out
 SPANS = ("mention", "region")
 OUTCOMES = ("kept", "repaired", "refused", "ignored")
 KINDS = (
@@ -112,8 +113,8 @@ class ImportReport:
         ]
 
     def _bare(self) -> list[str]:
-        """A line for the documents that are left out."""
-        bare = [item.task for item in self.items if (item.kind, item.outcome) == ("document", "ignored")]
+        """A line for the documents of JSON lines that are left out."""
+        bare = [item.task for item in self.items if item.reason == BARE]
         if not bare:
             return []
         return [

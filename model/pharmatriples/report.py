@@ -278,8 +278,8 @@ def _marks(
     return sorted(marks, key=lambda mark: mark.start)
 
 
-def _tooltip(document: Document, mention: Mention, name: str) -> str:
-    known = [mention.type, f"{mention.entity}: {name} ({len(document.entities[mention.entity].mentions)})"]
+def _tooltip(document: Document, mention: Mention, called: str) -> str:
+    known = [mention.type, f"{mention.entity}: {called} ({len(document.entities[mention.entity].mentions)})"]
     known += [f"{name}: {value}" for name, value in mention.attributes.items()]
     return " · ".join(known if mention.score is None else [*known, f"score {mention.score:.2f}"])
 

@@ -22,8 +22,8 @@ CONFIG = "config.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 # What is taken of a hub repository; neither code nor pickle.
 PATTERNS = ("*.json", "*.txt", WEIGHTS)
-# Weights in these are pickle, which can run anything when it is read.
 ADAPTER = "adapter_config.json"
+# Weights in these are pickle, which can run anything when it is read.
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # Bytes of a JSON file that is parsed; those of a large vocabulary are about 20 MB.
 LARGEST_CONFIG, LARGEST_TOKENIZER = 2**22, 2**27
