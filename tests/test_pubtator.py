@@ -220,6 +220,7 @@ def test_a_document_that_stands_twice_is_read_once(read: Read) -> None:
     assert len(corpus.documents) == 1
     (item,) = corpus.report.of("ignored")
     assert (item.kind, item.reason) == ("document", "stood at line 2 already, just the same")
+    assert corpus.report.warnings == []
     assert "stood at line 1 already, with other content" in refused(read(*LINES, *LINES[:-1]))
 
 
