@@ -22,7 +22,7 @@ from pharmatriples.evaluation import evaluate
 from pharmatriples.extractor import annotate
 from pharmatriples.loading import load
 from pharmatriples.schema import Schema
-from tiny import ROOT, SCHEMA, acme, tiny_encoder_dir
+from tiny import ROOT, SCHEMA, copies, tiny_encoder_dir
 
 CEILING = {"real": {"label": "two annotators", "f1": {"mentions": 97.0, "mentions/EVENT": 90.8}}}
 
@@ -43,7 +43,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
     tiny_encoder_dir(folder / "encoder")
     splits = ["train"] * 6 + ["validation"] * 2 + ["test"] * 3
-    write_jsonl((replace(acme(), id=f"d{i}", split=split) for i, split in enumerate(splits)), folder / "data.jsonl")
+    write_jsonl(copies(splits), folder / "data.jsonl")
     made = TrainingConfig(
         output_dir=str(folder / "unused"),
         data=str(folder / "data.jsonl"),

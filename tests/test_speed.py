@@ -17,7 +17,7 @@ from pharmatriples.speed_scaling import measure as measure_scaling
 from pharmatriples.speed_scaling import plot
 from pharmatriples.speed_table import SpeedError, keep, summary
 from pharmatriples.speed_training import measure
-from tiny import ROOT, acme, tiny_encoder_dir, tiny_model_dir
+from tiny import ROOT, acme, copies, tiny_encoder_dir, tiny_model_dir
 from transformers import BertConfig, BertModel
 
 EXAMPLE, OURS = "transformers' example, fp32", "pharmatriples, fp32"
@@ -27,7 +27,7 @@ PART = {"what": "Reading, tokens a second", "base": "stock", "rates": {"stock": 
 def test_training_is_measured_beside_the_example_in_each_round(tmp_path: Path) -> None:
     tiny_encoder_dir(tmp_path / "encoder")
     splits = ["train"] * 3 + ["validation"]
-    write_jsonl((replace(acme(), id=f"d{i}", split=split) for i, split in enumerate(splits)), tmp_path / "data.jsonl")
+    write_jsonl(copies(splits), tmp_path / "data.jsonl")
     config = TrainingConfig(
         output_dir=str(tmp_path / "none"),
         data=str(tmp_path / "data.jsonl"),

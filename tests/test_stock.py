@@ -10,14 +10,14 @@ from pharmatriples.documents import write_jsonl
 from pharmatriples.evaluation import evaluate
 from pharmatriples.runs import is_current
 from pharmatriples.stock import annotate, recipe, train
-from tiny import ROOT, SCHEMA, acme, tiny_encoder_dir
+from tiny import ROOT, SCHEMA, acme, copies, tiny_encoder_dir
 
 
 def configured(folder: Path) -> TrainingConfig:
     """A configuration on copies of one release."""
     tiny_encoder_dir(folder / "encoder")
     splits = ["train"] * 16 + ["validation"]
-    write_jsonl((replace(acme(), id=f"d{i}", split=split) for i, split in enumerate(splits)), folder / "data.jsonl")
+    write_jsonl(copies(splits), folder / "data.jsonl")
     return TrainingConfig(
         output_dir=str(folder / "stock"),
         data=str(folder / "data.jsonl"),
