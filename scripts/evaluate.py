@@ -138,9 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             print("\n".join(told))
         if pages:
-            if not kept(folder):
+            sets = kept(folder)
+            if not sets:
                 raise ValueError(f"{folder}: no figures are kept there, so no page is renewed")
-            store = {"model": model_figures(folder, extract.model), "sets": kept(folder)}
+            store = {"model": model_figures(folder, extract.model), "sets": sets}
             write_json(store, options.figures)
             for page in pages:
                 print(f"{page}: {', '.join(update_page(page, store))} renewed")
