@@ -18,7 +18,7 @@ from pharmatriples.pseudo import PseudoError, pseudo_label
 from pharmatriples.results import result
 from pharmatriples.runs import read_splits
 from test_errors import BIORED, binding
-from tiny import ROOT, SCHEMA, acme, tiny_model_dir
+from tiny import ROOT, SCHEMA, acme, copies, tiny_model_dir
 
 
 @dataclass
@@ -122,7 +122,7 @@ def test_two_models_label_texts_that_training_then_takes(tmp_path: Path) -> None
             script.main([*arguments, "--agreement", wrong])
     assert out.read_text() == before
 
-    own = [replace(acme(), id=f"d{i}", text=acme().text + " " * i, split="train") for i in range(1, 7)]
+    own = copies(["train"] * 7)[1:]  # the pseudo-labelled text is the first of them
     other = Document("v", "Another company reports that nothing has come of its trial in asthma.", split="validation")
     write_jsonl([*own, other], tmp_path / "data.jsonl")
     config = TrainingConfig(
